@@ -1,0 +1,69 @@
+"""daskcal reduces CCD frames lazily: it calibrates and combines them on threads, processes or a cluster."""
+
+from __future__ import annotations
+
+import importlib
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+try:
+    __version__ = version("daskcal")
+except PackageNotFoundError:  # a checkout that was never installed
+    __version__ = "0+unknown"
+
+_WHERE = {
+    "daskcal.frames.open": ("open_frames",),
+    "daskcal.frames.blocks": ("blocks",),
+    "daskcal.frames.ccddata": ("from_ccddata", "to_ccddata"),
+    "daskcal.frames.instrument": ("Instrument",),
+    "daskcal.frames.master": ("open_master",),
+    "daskcal.calibration": (
+        "calibrate",
+        "create_variance",
+        "flag_bad",
+        "flag_hot",
+        "flag_saturated",
+        "flat_correct",
+        "gain_correct",
+        "subtract_bias",
+        "subtract_dark",
+        "subtract_overscan",
+        "trim_image",
+    ),
+    "daskcal.combine": ("combine",),
+    "daskcal.products": ("to_fits",),
+    "daskcal.zarr": ("open_zarr", "to_zarr"),
+    "daskcal.night.plan": ("plan_night",),
+    "daskcal.night.run": ("reduce_night",),
+    "daskcal.simulate": ("simulate_night",),
+    "daskcal.errors": (
+        "ArgumentError",
+        "CalibrationError",
+        "ConfigError",
+        "DaskcalError",
+        "DaskcalWarning",
+        "FrameError",
+        "GeometryError",
+        "OutputError",
+        "UnitError",
+        "UnknownKeywordError",
+    ),
+}
+_MODULE = {name: module for module, names in _WHERE.items() for name in names}
+
+__all__ = ["__version__", *sorted(_MODULE)]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used, so that importing daskcal stays quick."""
+    if name not in _MODULE:
+        from daskcal.errors import nearest
+
+        raise AttributeError(f"daskcal has no {name!r}; {nearest(name, _MODULE)}")
+    value = getattr(importlib.import_module(_MODULE[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,123 @@
+"""Removing the detector's signature from frames: one function a step, and all of them in order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from daskcal.calibration.bias import subtract_bias
+from daskcal.calibration.dark import subtract_dark
+from daskcal.calibration.flags import flag_bad, flag_hot, flag_saturated
+from daskcal.calibration.flat import flat_correct
+from daskcal.calibration.gain import gain_correct, known_values
+from daskcal.calibration.overscan import subtract_overscan
+from daskcal.calibration.trim import trim_image
+from daskcal.calibration.variance import create_variance
+from daskcal.errors import ArgumentError
+from daskcal.strict import strict_keywords
+
+__all__ = [
+    "calibrate",
+    "create_variance",
+    "flag_bad",
+    "flag_hot",
+    "flag_saturated",
+    "flat_correct",
+    "gain_correct",
+    "subtract_bias",
+    "subtract_dark",
+    "subtract_overscan",
+    "trim_image",
+]
+
+
+@strict_keywords
+def calibrate(
+    frames: xr.Dataset,
+    *,
+    saturation: Any = None,
+    overscan: Any = None,
+    trim: Any = None,
+    gain: Any = None,
+    variance: Any = "auto",
+    bias: Any = None,
+    dark: Any = None,
+    flat: Any = None,
+    bad_pixel_mask: Any = None,
+    hot: Any = None,
+) -> xr.Dataset:
+    """Do the steps of calibration that are given, in the order that is right.
+
+    Saturation flags (of raw values), overscan, trim, bad-pixel mask, gain, bias, variance, dark,
+    hot flags, flat. Each is the function of its own name with the first argument given here; a
+    dict gives more of its arguments: ``overscan={"overscan": "[:, 2055:]", "model": "legendre",
+    "order": 3}``. A step that is None is left out.
+
+    Parameters
+    ----------
+    frames : xarray.Dataset
+        Raw frames, from `open_frames`.
+    saturation : float or True, optional
+        `flag_saturated`: its level; True takes the header's.
+    overscan, trim : str, slices or dict, optional
+        `subtract_overscan` and `trim_image`: the section.
+    gain : float or True, optional
+        `gain_correct`: its value; True takes the frames' own.
+    variance : bool, dict or "auto"
+        `create_variance`. "auto" does it where gain and read noise of all frames are known and
+        the bias level is gone from them.
+    bias, dark, flat : master, optional
+        `subtract_bias`, `subtract_dark`, `flat_correct`: the master, or several darks.
+    bad_pixel_mask : array, master or path, optional
+        `flag_bad`.
+    hot : master, optional
+        `flag_hot`: the dark that tells.
+
+    Returns
+    -------
+    xarray.Dataset
+        The calibrated frames, lazily.
+
+    Examples
+    --------
+    >>> science = frames.query(frame="imagetyp == 'science'")          # doctest: +SKIP
+    >>> science = daskcal.calibration(                                    # doctest: +SKIP
+    ...     science, overscan="[:, 2055:]", trim="[:, :2048]", dark=dark, flat=flat)
+    """
+    frames = _do(flag_saturated, frames, saturation)
+    frames = _do(subtract_overscan, frames, overscan)
+    frames = _do(trim_image, frames, trim)
+    frames = _do(flag_bad, frames, bad_pixel_mask)
+    frames = _do(gain_correct, frames, gain)
+    frames = _do(subtract_bias, frames, bias)
+    if variance == "auto":
+        bias_free = overscan is not None or bias is not None or _only_bias(frames)
+        variance = noise_is_known(frames) and bias_free
+    frames = _do(create_variance, frames, variance or None)
+    frames = _do(subtract_dark, frames, dark)
+    frames = _do(flag_hot, frames, hot)
+    return _do(flat_correct, frames, flat)
+
+
+def noise_is_known(frames: xr.Dataset) -> bool:
+    """Whether gain and read noise of all frames are known."""
+    return all(np.isfinite(known_values(frames, name)).all() for name in ("gain", "rdnoise"))
+
+
+def _only_bias(frames: xr.Dataset) -> bool:
+    return "imagetyp" in frames.coords and bool((frames["imagetyp"].values == "bias").all())
+
+
+def _do(step: Callable[..., xr.Dataset], frames: xr.Dataset, argument: Any) -> xr.Dataset:
+    if argument is None:
+        return frames
+    if argument is False:
+        raise ArgumentError(f"False is no argument of {step.__name__}; leave it out with None")
+    if argument is True:
+        return step(frames)
+    if isinstance(argument, dict):
+        return step(frames, **argument)
+    return step(frames, argument)

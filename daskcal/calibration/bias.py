@@ -1,0 +1,75 @@
+"""Subtract a master bias."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from daskcal.calibration.masters import as_master, require_fit
+from daskcal.frames.blocks import assign, recover
+from daskcal.frames.recipe import Block, Step, with_plane
+from daskcal.frames.steps import StepRecord, with_step
+from daskcal.frames.units import require_unit
+from daskcal.strict import strict_keywords
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class SubtractBias(Step):
+    """image − bias; its noise is noise that the frames share."""
+
+    names: tuple[str, ...]
+    identity: str
+
+    def planes(self, before: tuple[str, ...]) -> tuple[str, ...]:
+        shared = ("variance_shared",) if "variance" in self.names else ()
+        return with_plane(before, "mask", *shared)
+
+    def apply(self, block: Block, frames: slice, arrays: Sequence[np.ndarray]) -> None:
+        bias = dict(zip(self.names, arrays, strict=True))
+        image = block.promote()
+        image -= bias["image"]
+        for plane in ("variance", "variance_shared"):
+            if plane in bias:
+                shared = block.zeros("variance_shared")
+                shared += bias[plane]
+        mask = block.masked()
+        if "mask" in bias:
+            mask |= bias["mask"]
+
+
+@strict_keywords
+def subtract_bias(frames: xr.Dataset, bias: Any) -> xr.Dataset:
+    """Subtract a master bias from frames.
+
+    Parameters
+    ----------
+    frames : xarray.Dataset
+        With ``image (frame, y, x)``.
+    bias : xarray.Dataset, CCDData or path
+        Master bias (y, x) in the unit of the frames. It must cover them; it may be larger.
+
+    Returns
+    -------
+    xarray.Dataset
+        The frames, lazily; masks are merged, and the bias's variance enters ``variance_shared``,
+        since all frames get the same error from it and combining does not average it down.
+
+    Raises
+    ------
+    GeometryError
+        The bias lacks rows or columns of the frames.
+    UnitError
+        Frames and bias are in different units, or the frames' is not known.
+    """
+    stack, master = recover(frames), as_master(bias, "master bias")
+    require_fit(master, stack, require_unit(frames, "subtract_bias"))
+    inputs, arrays = master.inputs(master.names)
+    step = SubtractBias(
+        inputs=tuple(inputs), names=master.names, identity=master.identity.checksum
+    )
+    record = StepRecord("subtract_bias", {}, (master.identity,))
+    return with_step(assign(frames, stack.then(step, arrays)), record)

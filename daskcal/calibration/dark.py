@@ -1,0 +1,234 @@
+"""Subtract a master dark: the nearest exposure, scaled or as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+
+from daskcal.calibration.bias import SubtractBias
+from daskcal.calibration.gain import frame_name, known_values
+from daskcal.calibration.masters import Master, as_master, require_fit
+from daskcal.errors import ArgumentError, CalibrationError
+from daskcal.frames.blocks import Stack, assign, recover
+from daskcal.frames.recipe import Block, Input, Step, with_plane
+from daskcal.frames.steps import StepRecord, one_or_all, steps_of, with_step
+from daskcal.frames.units import require_unit
+from daskcal.strict import strict_keywords
+
+BIAS_VARIANCE = "bias_variance"  # an input beside a dark's planes: what its own bias added
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class SubtractDark(Step):
+    """image − k · dark, each frame with its own dark and k.
+
+    The dark's noise is shared by the frames. Where dark and frames had the same bias B
+    subtracted, frame − B − k·(D − B) holds B with the coefficient k − 1, so that the shared
+    variance is (1 − k)²·V_B + k²·V_D, V_D the dark's own; V_B is in it once from `SubtractBias`.
+    """
+
+    names: tuple[tuple[str, ...], ...]  # the planes of each dark, in the order of the inputs
+    which: np.ndarray
+    factor: np.ndarray
+    per_frame = ("which", "factor")
+
+    def planes(self, before: tuple[str, ...]) -> tuple[str, ...]:
+        noisy = any("variance" in names for names in self.names)
+        return with_plane(before, "mask", *(("variance_shared",) if noisy else ()))
+
+    def apply(self, block: Block, frames: slice, arrays: Sequence[np.ndarray]) -> None:
+        rest = iter(arrays)
+        darks = [{name: next(rest) for name in names} for names in self.names]
+        image, mask = block.promote(), block.masked()
+        shared = block.zeros("variance_shared") if any("variance" in d for d in darks) else None
+        chosen = zip(self.which[frames], self.factor[frames], strict=True)
+        for i, (which, factor) in enumerate(chosen):
+            dark, k = darks[which], image.dtype.type(factor)
+            image[i] -= dark["image"] if k == 1 else k * dark["image"]
+            if "mask" in dark:
+                mask[i] |= dark["mask"]
+            if shared is not None and "variance" in dark:
+                shared[i] += _shared_noise(dark, k)
+
+
+def _shared_noise(dark: dict[str, np.ndarray], k: np.floating) -> np.ndarray:
+    noise = k * k * dark["variance"]
+    if BIAS_VARIANCE in dark:
+        return noise + ((1 - k) ** 2 - 1) * dark[BIAS_VARIANCE]
+    if "variance_shared" in dark:
+        noise = noise + k * k * dark["variance_shared"]
+    return noise
+
+
+@strict_keywords
+def subtract_dark(
+    frames: xr.Dataset,
+    dark: Any,
+    *,
+    scale: bool = False,
+    tolerance: float | None = 0.5,
+    max_scale: float | None = 3.0,
+) -> xr.Dataset:
+    """Subtract a master dark from frames.
+
+    Parameters
+    ----------
+    frames : xarray.Dataset
+        With ``image (frame, y, x)`` and the coordinate ``darktime`` (s).
+    dark : xarray.Dataset, CCDData or path, or an iterable of them
+        Master dark (y, x), or several: each frame gets the one of the nearest exposure.
+    scale : bool
+        Multiply the dark by the frame's dark time over its own. Frame and dark must both be
+        without bias then.
+    tolerance : float or None
+        Largest difference in dark time, in s, for a dark that is not scaled. None waives it.
+    max_scale : float or None
+        Largest factor to scale a dark up by, since that multiplies its noise. None waives it.
+
+    Returns
+    -------
+    xarray.Dataset
+        The frames, lazily; masks are merged, and the dark's variance enters ``variance_shared``.
+
+    Raises
+    ------
+    CalibrationError
+        No dark is near enough; a scaled dark with bias, or one that was treated unlike the
+        frames; an exposure that is not known.
+    GeometryError, UnitError
+        The dark does not cover the frames, or is in another unit.
+    """
+    unit = require_unit(frames, "subtract_dark")
+    stack = recover(frames)
+    single = isinstance(dark, xr.Dataset | str) or not isinstance(dark, Iterable)
+    masters = [as_master(one, "master dark") for one in ([dark] if single else dark)]
+    if not masters:
+        raise ArgumentError("subtract_dark got an empty list of darks")
+    for master in masters:
+        require_fit(master, stack, unit)
+        _require_alike(frames, master, scale)
+    which, factor = _choose(frames, masters, scale, tolerance, max_scale)
+    names, inputs, arrays = [], [], []
+    for master in masters:
+        plane_names, refs, planes = _inputs(stack, master)
+        names.append(plane_names)
+        inputs += refs
+        arrays += planes
+    step = SubtractDark(inputs=tuple(inputs), names=tuple(names), which=which, factor=factor)
+    parameters = {"scale": scale, "tolerance": tolerance, "factor": one_or_all(factor)}
+    if scale:
+        parameters["max_scale"] = max_scale
+    used = tuple(masters[i].identity for i in np.unique(which))
+    record = StepRecord("subtract_dark", parameters, used)
+    return with_step(assign(frames, stack.then(step, arrays)), record)
+
+
+def nearest_exposure(times: np.ndarray, wanted: float) -> int:
+    """Index of the dark time nearest to `wanted`; of two as near, the longer."""
+    distance = np.abs(times - wanted)
+    best = np.flatnonzero(distance == distance.min())
+    return int(best[np.argmax(times[best])])
+
+
+def _choose(
+    frames: xr.Dataset,
+    masters: list[Master],
+    scale: bool,
+    tolerance: float | None,
+    max_scale: float | None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Which dark each frame gets, and the factor that it is multiplied by."""
+    times = np.array([_dark_time(master) for master in masters])
+    wanted = known_values(frames, "darktime")
+    which = np.zeros(wanted.size, dtype=np.intp)
+    factor = np.ones(wanted.size)
+    needs_time = scale or tolerance is not None or len(masters) > 1
+    for i, time in enumerate(wanted):
+        if not needs_time:
+            break
+        if not np.isfinite(time) or not np.isfinite(times).all():
+            who = frame_name(frames, i) if not np.isfinite(time) else "the master dark"
+            raise CalibrationError(
+                f"subtract_dark: the exposure of {who} is not known (DARKTIME, EXPTIME); "
+                "give it, or use scale=False with tolerance=None"
+            )
+        which[i] = nearest_exposure(times, time)
+        nearest = times[which[i]]
+        if scale:
+            factor[i] = _factor(frames, i, time, nearest, max_scale)
+        elif tolerance is not None and abs(nearest - time) > tolerance:
+            raise CalibrationError(
+                f"subtract_dark: no dark within {tolerance:g} s of {time:g} s for "
+                f"{frame_name(frames, i)}; the nearest is {nearest:g} s. Scale it with scale=True "
+                "(frames and dark without bias), or give a larger tolerance"
+            )
+    return which, factor
+
+
+def _factor(
+    frames: xr.Dataset, i: int, time: float, nearest: float, max_scale: float | None
+) -> float:
+    if nearest <= 0:
+        raise CalibrationError(f"subtract_dark: a dark of {nearest:g} s cannot be scaled")
+    factor = time / nearest
+    if max_scale is not None and factor > max_scale:
+        raise CalibrationError(
+            f"subtract_dark: {frame_name(frames, i)} of {time:g} s needs the {nearest:g} s dark "
+            f"times {factor:.3g}, and max_scale is {max_scale:g}; take a longer dark, or waive it "
+            "with max_scale=None"
+        )
+    return factor
+
+
+def _dark_time(master: Master) -> float:
+    time = master.number("darktime")
+    return time if np.isfinite(time) else master.number("exptime")
+
+
+def _require_alike(frames: xr.Dataset, master: Master, scale: bool) -> None:
+    """Raise where the pedestal of a dark and of the frames was not treated alike."""
+    if master.steps is None:  # made elsewhere: nothing is known of it
+        return
+    done = {record.step for record in steps_of(frames) or []}
+    for step, what in (("subtract_bias", "bias"), ("subtract_overscan", "overscan")):
+        if (step in done) != (master.did(step) is not None):
+            has, lacks = ("the frames", "the dark") if step in done else ("the dark", "the frames")
+            raise CalibrationError(
+                f"subtract_dark: {has} had the {what} subtracted and {lacks} had not; "
+                "treat both alike"
+            )
+    if scale and "subtract_bias" not in done:
+        raise CalibrationError(
+            "subtract_dark: scaling a dark scales the bias in it; subtract the bias from the "
+            "frames and from the dark first"
+        )
+
+
+def _inputs(stack: Stack, master: Master) -> tuple[tuple[str, ...], list[Input], list[da.Array]]:
+    """Planes of a dark that the step takes, and the variance of the bias it shares with frames."""
+    names = master.names
+    inputs, arrays = master.inputs(names)
+    bias = master.did("subtract_bias")
+    found = _bias_variance(stack, bias.masters[0].checksum) if bias and bias.masters else None
+    if found is not None and "variance" in names:
+        names, inputs = (*names, BIAS_VARIANCE), [*inputs, found[0]]
+        arrays = [*arrays, found[1]]
+    return names, inputs, arrays
+
+
+def _bias_variance(stack: Stack, identity: str) -> tuple[Input, da.Array] | None:
+    """The variance plane of the bias that the frames had subtracted, if it is the same bias."""
+    at = len(stack.recipe.source.inputs)
+    for step in stack.recipe.steps:
+        if isinstance(step, SubtractBias) and step.identity == identity:
+            if "variance" not in step.names:
+                return None
+            i = step.names.index("variance")
+            return step.inputs[i], stack.arrays[at + i]
+        at += len(step.inputs)
+    return None

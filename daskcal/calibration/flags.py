@@ -1,0 +1,230 @@
+"""Flag pixels: saturated ones, those of a bad-pixel mask, and hot ones of a master dark."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from os import PathLike, fspath
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+
+from daskcal.calibration.gain import frame_name, known_values
+from daskcal.calibration.masters import Master, as_master, require_fit
+from daskcal.errors import ArgumentError, CalibrationError, GeometryError
+from daskcal.frames.blocks import assign, describe_input, recover, require_cover
+from daskcal.frames.masks import Flag
+from daskcal.frames.recipe import Block, Step, with_plane
+from daskcal.frames.sections import Section
+from daskcal.frames.steps import MasterId, StepRecord, one_or_all, with_step
+from daskcal.frames.units import require_unit
+from daskcal.strict import strict_keywords
+
+_SIGMA = 1.482602218505602  # σ of a normal distribution over its median absolute deviation
+HOT_SIGMAS = 8.0  # "auto": far beyond what a normal distribution gives in any detector
+
+
+class _Flagging(Step):
+    """A step that only sets bits: the image keeps its type."""
+
+    def planes(self, before: tuple[str, ...]) -> tuple[str, ...]:
+        return with_plane(before, "mask")
+
+    def dtype(self, before: np.dtype) -> np.dtype:
+        return before
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class FlagSaturated(_Flagging):
+    """saturated where image ≥ level."""
+
+    level: np.ndarray
+    per_frame = ("level",)
+
+    def apply(self, block: Block, frames: slice, arrays: Sequence[np.ndarray]) -> None:
+        mask = block.masked()
+        mask[block.image >= self.level[frames, None, None]] |= Flag.SATURATED
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class FlagBad(_Flagging):
+    """bad where a mask image is not 0."""
+
+    def apply(self, block: Block, frames: slice, arrays: Sequence[np.ndarray]) -> None:
+        mask = block.masked()
+        mask |= np.where(arrays[0] != 0, Flag.BAD, 0).astype(np.uint16)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class FlagHot(_Flagging):
+    """hot where a master dark exceeds a limit."""
+
+    def apply(self, block: Block, frames: slice, arrays: Sequence[np.ndarray]) -> None:
+        dark, limit = arrays
+        mask = block.masked()
+        mask |= np.where(dark > float(limit), Flag.HOT, 0).astype(np.uint16)
+
+
+@strict_keywords
+def flag_saturated(frames: xr.Dataset, level: float | None = None) -> xr.Dataset:
+    """Set ``saturated`` where a raw pixel is at or above a level.
+
+    Parameters
+    ----------
+    frames : xarray.Dataset
+        Raw frames, before any other step.
+    level : float, optional
+        In raw pixel values; the header's SATURATE (or SATURATA, SATLEVEL) if not given.
+
+    Returns
+    -------
+    xarray.Dataset
+        With ``mask (frame, y, x)``.
+
+    Raises
+    ------
+    CalibrationError
+        Neither a level nor a header says it; or the pixels are not raw any more.
+    """
+    if frames.attrs.get("steps"):
+        raise CalibrationError("flag_saturated looks at raw pixels: do it before any other step")
+    n = frames.sizes["frame"]
+    levels = _header_levels(frames) if level is None else np.full(n, float(level))
+    if not np.isfinite(levels).all():
+        wrong = int(np.flatnonzero(~np.isfinite(levels))[0])
+        raise CalibrationError(
+            f"flag_saturated: {frame_name(frames, wrong)} does not say where it saturates "
+            "(SATURATE); give level=, or saturation = ... under [instrument] in the config"
+        )
+    out = assign(frames, recover(frames).then(FlagSaturated(level=levels)))
+    return with_step(out, StepRecord("flag_saturated", {"level": one_or_all(levels)}))
+
+
+def _header_levels(frames: xr.Dataset) -> np.ndarray:
+    for name in ("hdr_saturate", "hdr_saturata", "hdr_satlevel"):
+        if name in frames.coords and frames[name].dtype.kind in "iuf":
+            return known_values(frames, name)
+    return np.full(frames.sizes["frame"], np.nan)
+
+
+@strict_keywords
+def flag_bad(frames: xr.Dataset, bad_pixel_mask: Any) -> xr.Dataset:
+    """Set ``bad`` where a bad-pixel mask is not 0.
+
+    Parameters
+    ----------
+    frames : xarray.Dataset
+        With ``image (frame, y, x)``.
+    bad_pixel_mask : array, xarray.Dataset or path
+        (y, x), 0 = good. A bare array has the shape of the frames as they are.
+
+    Returns
+    -------
+    xarray.Dataset
+        With ``mask (frame, y, x)``.
+
+    Raises
+    ------
+    GeometryError
+        The mask does not cover the frames.
+    """
+    stack = recover(frames)
+    bare = isinstance(bad_pixel_mask, np.ndarray | da.Array | xr.DataArray)
+    name = fspath(bad_pixel_mask) if isinstance(bad_pixel_mask, str | PathLike) else "an array"
+    if bare:
+        plane, section = _bare_mask(bad_pixel_mask, stack.section)
+        identity = MasterId(name, plane.name)
+    else:
+        master = as_master(bad_pixel_mask, "bad-pixel mask")
+        plane, section, identity = master.planes["image"], master.section, master.identity
+    require_cover(section, stack.section, f"the bad-pixel mask ({name})")
+    step = FlagBad(inputs=(describe_input(plane, "yx", section.y0, section.x0),))
+    record = StepRecord("flag_bad", {}, (identity,))
+    return with_step(assign(frames, stack.then(step, [plane])), record)
+
+
+def _bare_mask(mask: Any, window: Section) -> tuple[da.Array, Section]:
+    plane = da.asarray(mask.data if isinstance(mask, xr.DataArray) else mask)
+    if plane.shape != window.shape:
+        raise GeometryError(
+            f"the bad-pixel mask has shape {plane.shape} and the frames {window.shape}"
+        )
+    return plane, window
+
+
+@strict_keywords
+def flag_hot(
+    frames: xr.Dataset, dark: Any, *, threshold: float | None = None
+) -> xr.Dataset:
+    """Set ``hot`` where the dark current of a master dark is far above the usual.
+
+    Parameters
+    ----------
+    frames : xarray.Dataset
+        With ``image (frame, y, x)``.
+    dark : xarray.Dataset, CCDData or path
+        Master dark (y, x); the longest is the best to tell.
+    threshold : float, optional
+        Excess over the dark's median in electron/s (the dark's gain and exposure must be known).
+        If not given: 8σ, from the median absolute deviation of the dark's good pixels.
+
+    Returns
+    -------
+    xarray.Dataset
+        With ``mask (frame, y, x)``.
+
+    Raises
+    ------
+    CalibrationError
+        `threshold` is given, and the gain or exposure of the dark is not known.
+    """
+    stack, master = recover(frames), as_master(dark, "master dark")
+    require_fit(master, stack, unit="")
+    limit = _hot_limit(master, threshold)
+    inputs, arrays = master.inputs(("image",))
+    step = FlagHot(inputs=(*inputs, describe_input(limit, "")))
+    record = StepRecord("flag_hot", {"threshold": threshold}, (master.identity,))
+    return with_step(assign(frames, stack.then(step, [*arrays, limit])), record)
+
+
+def _hot_limit(master: Master, threshold: float | None) -> da.Array:
+    """The value of the dark above which a pixel is hot, as a lazy scalar."""
+    excess = None
+    if threshold is not None:
+        if not threshold > 0:
+            raise ArgumentError(f"threshold={threshold} should be positive, in electron/s")
+        gain = 1.0 if require_unit_of(master) == "electron" else master.number("gain")
+        exposure = master.number("exptime")
+        if not (np.isfinite(gain) and exposure > 0):
+            raise CalibrationError(
+                "flag_hot: a threshold in electron/s needs the gain and exposure of the dark "
+                f"(found {gain} electron/adu, {exposure} s); leave it out for 8σ"
+            )
+        excess = threshold * exposure / gain
+    args = [master.planes["image"], "yx"]
+    if "mask" in master.planes:
+        args += [master.planes["mask"].rechunk(master.planes["image"].chunks), "yx"]
+    return da.blockwise(
+        _limit, "", *args, concatenate=True, excess=excess, dtype=np.float64, meta=np.empty(())
+    )
+
+
+def require_unit_of(master: Master) -> str:
+    """The unit of a master, raising where it is not known."""
+    attrs = {"units": master.unit}
+    return require_unit(xr.Dataset({"image": ("y", [0.0], attrs)}), f"the {master.what}")
+
+
+def _limit(
+    image: np.ndarray, mask: np.ndarray | None = None, *, excess: float | None
+) -> np.ndarray:
+    good = image[np.isfinite(image) & (True if mask is None else mask == 0)]
+    if not good.size:
+        return np.array(np.inf)
+    centre = float(np.median(good))
+    if excess is None:
+        mad = float(np.median(np.abs(good - centre)))
+        excess = HOT_SIGMAS * _SIGMA * mad if mad else np.inf
+    return np.array(centre + excess)

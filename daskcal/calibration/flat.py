@@ -1,0 +1,155 @@
+"""Divide by a master flat."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+
+from daskcal.calibration.masters import Master, as_master, require_fit
+from daskcal.errors import ArgumentError, choose
+from daskcal.frames.blocks import assign, describe_input, recover
+from daskcal.frames.masks import Flag
+from daskcal.frames.recipe import Block, Step, with_plane
+from daskcal.frames.steps import StepRecord, with_step
+from daskcal.frames.units import require_unit
+from daskcal.strict import strict_keywords
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class CorrectFlat(Step):
+    """image / f with f = flat / norm; V / f² + S²·V_f / f⁴, the second shared by the frames."""
+
+    names: tuple[str, ...]
+    min_value: float
+
+    def planes(self, before: tuple[str, ...]) -> tuple[str, ...]:
+        noisy = "variance" in self.names
+        return with_plane(before, "mask", *(("variance_shared",) if noisy else ()))
+
+    def apply(self, block: Block, frames: slice, arrays: Sequence[np.ndarray]) -> None:
+        *planes, norm = arrays
+        flat = dict(zip(self.names, planes, strict=True))
+        image, mask = block.promote(), block.masked()
+        f = (flat["image"] / float(norm)).astype(image.dtype)
+        low = ~(f > 0) | ~np.isfinite(f) | (f < self.min_value)
+        f[low] = np.nan
+        image /= f
+        square = f * f
+        for plane in ("variance", "variance_shared"):
+            if getattr(block, plane) is not None:
+                values = block.zeros(plane)
+                values /= square
+        if "variance" in flat:
+            noise = flat["variance"] + flat.get("variance_shared", 0)
+            noise = (noise / float(norm) ** 2).astype(image.dtype) / square
+            shared = block.zeros("variance_shared")
+            shared += image * image * noise
+        mask |= np.where(low, Flag.LOW_FLAT, 0).astype(np.uint16)
+        if "mask" in flat:
+            mask |= flat["mask"]
+
+
+@strict_keywords
+def flat_correct(
+    frames: xr.Dataset,
+    flat: Any,
+    *,
+    min_value: float | None = None,
+    normalise: str | float = "mean",
+) -> xr.Dataset:
+    """Divide frames by a master flat.
+
+    Parameters
+    ----------
+    frames : xarray.Dataset
+        With ``image (frame, y, x)``.
+    flat : xarray.Dataset, CCDData or path
+        Master flat (y, x), of any level.
+    min_value : float, optional
+        Flat values below it, after normalising, are ``low_flat`` as those ≤ 0 always are.
+    normalise : {"mean", "median"} or float
+        What of the flat's good pixels (unmasked, finite, > 0) is 1 in the normalised flat; a
+        number is taken as it is.
+
+    Returns
+    -------
+    xarray.Dataset
+        The frames, lazily. ``low_flat`` pixels are NaN; the flat's own noise enters
+        ``variance_shared``.
+
+    Raises
+    ------
+    ArgumentError
+        A word or number that cannot be used.
+    GeometryError
+        The flat does not cover the frames.
+    """
+    require_unit(frames, "flat_correct")
+    if min_value is not None and not 0 <= min_value < 1:
+        raise ArgumentError(
+            f"min_value={min_value} should be in 0 to 1: it is compared with the normalised flat"
+        )
+    stack, master = recover(frames), as_master(flat, "master flat")
+    require_fit(master, stack, unit="")
+    norm = _norm(master, normalise)
+    inputs, arrays = master.inputs(master.names)
+    step = CorrectFlat(
+        inputs=(*inputs, describe_input(norm, "")),
+        names=master.names,
+        min_value=0.0 if min_value is None else float(min_value),
+    )
+    parameters = {"min_value": min_value, "normalise": normalise}
+    record = StepRecord("flat_correct", parameters, (master.identity,))
+    return with_step(assign(frames, stack.then(step, [*arrays, norm])), record)
+
+
+def _norm(master: Master, normalise: str | float) -> da.Array:
+    """The value of the flat that becomes 1, as a lazy scalar of float64."""
+    if not isinstance(normalise, str):
+        if not (np.isfinite(normalise) and normalise > 0):
+            raise ArgumentError(f"normalise={normalise} should be a positive number")
+        return da.from_array(np.array(float(normalise)), name=False)
+    choose("normalise", normalise, ("mean", "median"))
+    image = master.planes["image"]
+    image = image.rechunk((image.chunks[0], -1))
+    args = [image, "yx"]
+    if "mask" in master.planes:
+        args += [master.planes["mask"].rechunk(image.chunks), "yx"]
+    if normalise == "median":
+        return da.blockwise(
+            _good_median, "", *args, concatenate=True, dtype=np.float64, meta=np.empty(())
+        )
+    rows = da.blockwise(
+        _row_sums, "ys", *args, new_axes={"s": 2}, concatenate=True, dtype=np.float64,
+        meta=np.empty((0, 0)),
+    )
+    return da.blockwise(
+        _mean_of_rows, "", rows, "ys", concatenate=True, dtype=np.float64, meta=np.empty(())
+    )
+
+
+def _good(image: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
+    good = np.isfinite(image) & (image > 0)
+    return good if mask is None else good & (mask == 0)
+
+
+def _row_sums(image: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
+    """Sum and number of good pixels in each row: rows are whole, so the chunks do not matter."""
+    good = _good(image, mask)
+    values = np.where(good, image, 0).astype(np.float64)
+    return np.stack([values.sum(axis=1), good.sum(axis=1)], axis=1)
+
+
+def _mean_of_rows(rows: np.ndarray) -> np.ndarray:
+    total, count = np.add.reduce(rows[:, 0]), rows[:, 1].sum()
+    return np.array(total / count if count else np.nan)
+
+
+def _good_median(image: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
+    good = image[_good(image, mask)]
+    return np.array(np.median(good.astype(np.float64)) if good.size else np.nan)

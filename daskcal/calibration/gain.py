@@ -1,0 +1,88 @@
+"""From adu to electron."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+
+from daskcal.errors import CalibrationError, UnitError
+from daskcal.frames.blocks import assign, recover
+from daskcal.frames.recipe import Block, Step
+from daskcal.frames.steps import StepRecord, one_or_all, with_step
+from daskcal.frames.units import require_unit
+from daskcal.strict import strict_keywords
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class CorrectGain(Step):
+    """image · gain, variance · gain²."""
+
+    gain: np.ndarray
+    per_frame = ("gain",)
+
+    def apply(self, block: Block, frames: slice, arrays: Sequence[np.ndarray]) -> None:
+        gain = self.gain[frames, None, None].astype(block.promote().dtype)
+        block.image *= gain
+        for plane in ("variance", "variance_shared"):
+            if getattr(block, plane) is not None:
+                values = block.zeros(plane)
+                values *= gain * gain
+
+
+@strict_keywords
+def gain_correct(frames: xr.Dataset, gain: float | None = None) -> xr.Dataset:
+    """Multiply frames in adu by the gain, so that they are in electron.
+
+    Parameters
+    ----------
+    frames : xarray.Dataset
+        With ``image (frame, y, x)`` in adu.
+    gain : float, optional
+        electron/adu; the coordinate ``gain`` of each frame if not given.
+
+    Returns
+    -------
+    xarray.Dataset
+        In electron; the coordinate ``gain`` is 1 from now on.
+
+    Raises
+    ------
+    UnitError
+        The frames are not in adu.
+    CalibrationError
+        The gain of a frame is not known, or not positive.
+    """
+    unit = require_unit(frames, "gain_correct")
+    if unit != "adu":
+        raise UnitError(f"gain_correct makes electron of adu, and the frames are in {unit}")
+    n = frames.sizes["frame"]
+    gains = known_values(frames, "gain") if gain is None else np.full(n, float(gain))
+    wrong = np.flatnonzero(~(np.isfinite(gains) & (gains > 0)))
+    if wrong.size:
+        found = "no known gain" if np.isnan(gains[wrong[0]]) else f"a gain of {gains[wrong[0]]}"
+        raise CalibrationError(
+            f"gain_correct: {frame_name(frames, wrong[0])} has {found}; give gain= in "
+            'electron/adu, or gain = ... under [instrument] in the config'
+        )
+    out = assign(frames, recover(frames).then(CorrectGain(gain=gains)))
+    out["image"].attrs["units"] = "electron"
+    if "quantum" in out["image"].attrs:
+        out["image"].attrs["quantum"] *= float(gains.max())
+    out = out.assign_coords(gain=("frame", np.ones(n)))
+    return with_step(out, StepRecord("gain_correct", {"gain": one_or_all(gains)}))
+
+
+def known_values(frames: xr.Dataset, name: str) -> np.ndarray:
+    """A numeric coordinate of the frames; NaN where it is missing."""
+    if name not in frames.coords:
+        return np.full(frames.sizes["frame"], np.nan)
+    return np.asarray(frames[name].values, dtype=np.float64)
+
+
+def frame_name(frames: xr.Dataset, i: int) -> str:
+    """What to call frame `i` in a message."""
+    path = str(frames["path"].values[i]) if "path" in frames.coords else ""
+    return path or f"frame {i}"

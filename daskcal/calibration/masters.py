@@ -1,0 +1,146 @@
+"""A master as a step sees it: planes laid over the frames by detector coordinates."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from os import PathLike, fspath
+from typing import TYPE_CHECKING, Any
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+
+from daskcal.errors import ArgumentError, GeometryError, UnitError
+from daskcal.frames.blocks import Stack, describe_input, require_cover
+from daskcal.frames.recipe import PLANES, Input
+from daskcal.frames.sections import Section
+from daskcal.frames.steps import MasterId, StepRecord, steps_of
+
+if TYPE_CHECKING:
+    from astropy.nddata import CCDData
+
+MasterLike = "xr.Dataset | CCDData | str | PathLike[str]"
+
+
+@dataclass(frozen=True, eq=False)
+class Master:
+    """Planes of a master as Dask arrays (y, x), and what is known of it."""
+
+    what: str
+    section: Section
+    planes: dict[str, da.Array]
+    identity: MasterId
+    unit: str
+    steps: list[StepRecord] | None
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The planes that it has, in the usual order."""
+        return tuple(plane for plane in PLANES if plane in self.planes)
+
+    def did(self, step: str) -> StepRecord | None:
+        """The record of a step that was done to it."""
+        return next((r for r in reversed(self.steps or []) if r.step == step), None)
+
+    def inputs(self, names: tuple[str, ...]) -> tuple[list[Input], list[da.Array]]:
+        """References to some of its planes for a step, and the arrays."""
+        arrays = [self.planes[name] for name in names]
+        return [describe_input(a, "yx", self.section.y0, self.section.x0) for a in arrays], arrays
+
+    def number(self, name: str) -> float:
+        """One of its facts as a number, NaN where it is not known."""
+        value = self.facts.get(name)
+        return float(value) if value is not None else float("nan")
+
+
+def as_master(master: Any, what: str) -> Master:
+    """Make a `Master` of a Dataset (y, x), a CCDData or the path of a FITS file.
+
+    Parameters
+    ----------
+    master : xarray.Dataset, CCDData, str or path
+        The master.
+    what : str
+        What it is, for messages: ``master bias``.
+
+    Raises
+    ------
+    ArgumentError
+        It is none of those.
+    GeometryError
+        Its coordinates are not consecutive detector pixels.
+    """
+    dataset = _dataset(master, what)
+    dims = dataset["image"].dims
+    if set(dims) != {"y", "x"}:
+        hint = "; combine the frames first" if "frame" in dims else ""
+        raise ArgumentError(f"the {what} should be an image (y, x), found dimensions {dims}{hint}")
+    dataset = dataset.transpose("y", "x", ...)
+    planes = {name: _dask(dataset[name].data) for name in PLANES if name in dataset}
+    attrs = dataset.attrs
+    identity = MasterId(
+        str(attrs.get("file") or attrs.get("imagetyp") or what),
+        str(attrs.get("checksum") or planes["image"].name),
+    )
+    return Master(
+        what,
+        _section(dataset, what),
+        planes,
+        identity,
+        str(dataset["image"].attrs.get("units", "")),
+        steps_of(dataset),
+        dict(attrs),
+    )
+
+
+def require_fit(master: Master, stack: Stack, unit: str) -> None:
+    """Raise where a master does not cover the frames, or is in another unit."""
+    if not stack.aligned:
+        raise GeometryError(
+            f"the {master.what} cannot be laid over frames whose rows or columns are not "
+            "consecutive detector pixels; select without a step"
+        )
+    require_cover(master.section, stack.section, f"the {master.what} ({master.identity.file})")
+    if master.unit and unit and master.unit != unit:
+        raise UnitError(
+            f"the {master.what} is in {master.unit} and the frames are in {unit}; "
+            "apply gain_correct to both or to neither"
+        )
+
+
+def _dataset(master: Any, what: str) -> xr.Dataset:
+    if isinstance(master, xr.Dataset) and "image" in master:
+        return master
+    if isinstance(master, str | PathLike):
+        from daskcal.frames.master import open_master
+
+        return open_master(fspath(master))
+    if type(master).__name__ == "CCDData":
+        from daskcal.frames.ccddata import from_ccddata
+
+        frames = from_ccddata(master)
+        single = frames.isel(frame=0)
+        facts = {k: v.item() for k, v in single.coords.items() if v.ndim == 0}
+        del frames.attrs["steps"]  # who made it did not say what was done
+        return single.assign_attrs(**facts)
+    raise ArgumentError(
+        f"the {what} should be a Dataset with image (y, x), a CCDData or a path; "
+        f"found {type(master).__name__}"
+    )
+
+
+def _dask(data: Any) -> da.Array:
+    return data if isinstance(data, da.Array) else da.from_array(np.asarray(data), chunks=(256, -1))
+
+
+def _section(dataset: xr.Dataset, what: str) -> Section:
+    bounds = []
+    for axis in ("y", "x"):
+        size = dataset.sizes[axis]
+        labels = dataset.indexes.get(axis)
+        first = 0 if labels is None else int(labels[0])
+        if labels is not None and not np.array_equal(labels, np.arange(first, first + size)):
+            raise GeometryError(f"the {what} has {axis} coordinates that are not consecutive")
+        bounds.append((first, first + size))
+    return Section(*bounds[0], *bounds[1])

@@ -1,0 +1,290 @@
+"""Subtract the level of the overscan, row by row, column by column, or fitted along them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+
+from daskcal.calibration.trim import find_section
+from daskcal.errors import ArgumentError, CalibrationError, GeometryError, choose
+from daskcal.frames.blocks import Stack, assign, describe_input, pack, recover
+from daskcal.frames.masks import Flag
+from daskcal.frames.recipe import Block, Step, with_plane
+from daskcal.frames.sections import Section
+from daskcal.frames.steps import StepRecord, with_step
+from daskcal.frames.units import require_unit
+from daskcal.strict import strict_keywords
+
+MODELS = ("polynomial", "legendre", "spline")
+FIT_CLIP = 5.0  # σ: lines this far from a fit (a bad row, a bright star's bleed) do not shape it
+_SIGMA = 1.482602218505602  # σ of a normal distribution over its median absolute deviation
+
+
+@dataclass(frozen=True, slots=True)
+class LineLevel:
+    """How the overscan pixels of one line become its level."""
+
+    method: str
+    clip: float | None
+
+    def __call__(self, pixels: np.ndarray) -> np.ndarray:
+        """Levels of pixels (..., n), float64; NaN where all n are undefined."""
+        values = pixels.astype(np.float64)
+        if self.clip is not None:
+            centre = _nanmedian(values)[..., None]
+            spread = _SIGMA * _nanmedian(np.abs(values - centre))[..., None]
+            values[np.abs(values - centre) > self.clip * np.maximum(spread, 0.5)] = np.nan
+        if self.method == "median":
+            return _nanmedian(values)
+        good = np.isfinite(values)
+        count = good.sum(axis=-1)
+        total = np.where(good, values, 0).sum(axis=-1)
+        return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class RowOverscan(Step):
+    """image − level of the overscan pixels in the same row."""
+
+    section: Section
+    level: LineLevel
+
+    def reach(self, section: Section) -> Section:
+        return Section(
+            section.y0,
+            section.y1,
+            min(section.x0, self.section.x0),
+            max(section.x1, self.section.x1),
+        )
+
+    def planes(self, before: tuple[str, ...]) -> tuple[str, ...]:
+        return with_plane(before, "mask")
+
+    def apply(self, block: Block, frames: slice, arrays: Sequence[np.ndarray]) -> None:
+        columns = slice(self.section.x0 - block.section.x0, self.section.x1 - block.section.x0)
+        levels = self.level(_defined(block, columns))
+        _subtract(block, levels[:, :, None])
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class LevelOverscan(Step):
+    """image − levels that a first pass over the overscan found: one for each row, or column."""
+
+    per_frame = ()
+
+    def planes(self, before: tuple[str, ...]) -> tuple[str, ...]:
+        return with_plane(before, "mask")
+
+    def apply(self, block: Block, frames: slice, arrays: Sequence[np.ndarray]) -> None:
+        (levels,) = arrays
+        along_rows = self.inputs[0].index == "fy"
+        _subtract(block, levels[:, :, None] if along_rows else levels[:, None, :])
+
+
+@strict_keywords
+def subtract_overscan(
+    frames: xr.Dataset,
+    overscan: str | slice | tuple[slice, ...] | None = None,
+    *,
+    fits_section: str | None = None,
+    axis: str | None = None,
+    method: str = "median",
+    clip: float | None = None,
+    model: str | None = None,
+    order: int = 1,
+) -> xr.Dataset:
+    """Subtract the overscan level from raw frames.
+
+    Parameters
+    ----------
+    frames : xarray.Dataset
+        With ``image (frame, y, x)`` that still holds the overscan.
+    overscan : str, slice or tuple of slice, optional
+        The overscan pixels, as Python writes it: ``"[:, 2055:]"`` or ``np.s_[:, 2055:]``.
+    fits_section : str, optional
+        The same as FITS writes it, or the header keyword that holds it: ``"BIASSEC"``.
+    axis : {"row", "column"}, optional
+        One level for each row (overscan columns) or for each column (overscan rows); found from
+        the shape of the section if not given.
+    method : {"median", "mean"}
+        How the overscan pixels of one row (or column) make its level.
+    clip : float, optional
+        Leave out overscan pixels further than this many σ (from the MAD) from their median.
+    model : {"polynomial", "legendre", "spline"}, optional
+        Fit the levels along the rows (or columns) and subtract the fit. Levels further than 5σ
+        from the fit (a bad row) do not shape it.
+    order : int
+        Degree of the polynomial; number of pieces of the cubic spline.
+
+    Returns
+    -------
+    xarray.Dataset
+        The frames, lazily, with the overscan pixels still there: `trim_image` removes them.
+
+    Raises
+    ------
+    ArgumentError, GeometryError, CalibrationError
+        An unknown word; a section outside of the frame; a header without the keyword.
+    """
+    require_unit(frames, "subtract_overscan")
+    choose("method", method, ("median", "mean"))
+    if model is not None:
+        choose("model", model, MODELS)
+    if order < 0 or (model == "spline" and order < 1):
+        raise ArgumentError(f"order={order} should be 0 or more (for a spline, 1 or more)")
+    if clip is not None and not clip > 0:
+        raise ArgumentError(f"clip={clip} should be positive, or None for no clipping")
+    section = find_section(frames, overscan, fits_section, "subtract_overscan")
+    stack = recover(frames)
+    raw = stack.recipe.source.section
+    if not raw.covers(section):
+        raise GeometryError(f"subtract_overscan: {section} is outside of the raw frames, {raw}")
+    axis = _axis(section, axis)
+    level = LineLevel(method, clip)
+    if axis == "row" and model is None:
+        if not (section.y0 <= stack.section.y0 and stack.section.y1 <= section.y1):
+            raise GeometryError(
+                f"subtract_overscan: {section} has no pixels in some rows of the frames, which are "
+                f"{stack.section}; give rows that cover them, or a model to fit along the rows"
+            )
+        done = stack.then(RowOverscan(section=section, level=level))
+    else:
+        done = _with_levels(stack, section, axis, level, model, order)
+    parameters = {"section": str(section), "axis": axis, "method": method, "clip": clip}
+    if model is not None:
+        parameters |= {"model": model, "order": order}
+    parameters["pixels"] = section.shape[1] if axis == "row" else section.shape[0]
+    if model is not None:  # a fit of few parameters averages over all lines
+        lines = section.shape[0] if axis == "row" else section.shape[1]
+        parameters["pixels"] *= max(1, lines // (order + 1))
+    return with_step(assign(frames, done), StepRecord("subtract_overscan", parameters))
+
+
+def _axis(section: Section, axis: str | None) -> str:
+    if axis is not None:
+        return choose("axis", axis, ("row", "column"))
+    rows, columns = section.shape
+    return "row" if rows >= columns else "column"
+
+
+def _with_levels(
+    stack: Stack, section: Section, axis: str, level: LineLevel, model: str | None, order: int
+) -> Stack:
+    """The stack and a step whose levels come from a first pass over the overscan pixels only."""
+    pixels = pack(stack.windowed(section), frame=1, rows=-1)
+    out = "fy" if axis == "row" else "fx"
+    window = stack.section
+    wanted = (window.y0, window.y1) if axis == "row" else (window.x0, window.x1)
+    if axis == "column" and not (section.x0 <= window.x0 and window.x1 <= section.x1):
+        raise GeometryError(
+            f"subtract_overscan: {section} has no pixels in some columns of the frames, {window}"
+        )
+    first = section.y0 if axis == "row" else section.x0
+    has_mask = "mask" in stack.recipe.planes
+    size = wanted[1] - wanted[0]
+    levels = da.blockwise(
+        _frame_levels,
+        "fl",
+        pixels,
+        "fyx",
+        concatenate=False,
+        new_axes={"l": size},
+        mask_at=stack.recipe.planes.index("mask") if has_mask else None,
+        along_rows=axis == "row",
+        level=level,
+        model=model,
+        order=order,
+        first=first,
+        wanted=wanted,
+        dtype=np.float64,
+        meta=np.empty((0, 0)),
+    )
+    if not stack.aligned:
+        raise CalibrationError("subtract_overscan with a model needs consecutive rows and columns")
+    reference = describe_input(levels, out, window.y0, window.x0)
+    return stack.then(LevelOverscan(inputs=(reference,)), [levels])
+
+
+def _frame_levels(
+    packed: list,
+    *,
+    mask_at: int | None,
+    along_rows: bool,
+    level: LineLevel,
+    model: str | None,
+    order: int,
+    first: int,
+    wanted: tuple[int, int],
+) -> np.ndarray:
+    """Levels (1, lines) of one frame at the `wanted` lines, from its overscan pixels."""
+    planes = packed[0][0] if isinstance(packed[0], list) else packed[0]
+    pixels = planes[0].astype(np.float64)
+    if mask_at is not None:
+        pixels[planes[mask_at] != 0] = np.nan
+    found = level(pixels[0] if along_rows else pixels[0].T)
+    lines = np.arange(first, first + found.size)
+    at = np.arange(*wanted)
+    if model is None:
+        return found[None, at - first]
+    return _fit(lines, found, at, model, order)[None]
+
+
+def _fit(
+    lines: np.ndarray, levels: np.ndarray, at: np.ndarray, model: str, order: int
+) -> np.ndarray:
+    """The fit of levels along lines, evaluated `at` lines; levels beyond FIT_CLIP do not count."""
+    good = np.isfinite(levels)
+    fitted = np.full(levels.shape, np.nan)
+    for _ in range(10):
+        if good.sum() < order + 4:
+            return np.full(at.shape, np.nan)
+        curve = _curve(lines[good], levels[good], model, order, (lines[0], lines[-1]))
+        fitted = curve(lines)
+        residual = levels - fitted
+        spread = _SIGMA * np.median(np.abs(residual[good] - np.median(residual[good])))
+        keep = np.isfinite(levels) & (np.abs(residual) <= FIT_CLIP * max(spread, 1e-6))
+        if np.array_equal(keep, good):
+            break
+        good = keep
+    return np.asarray(curve(at))
+
+
+def _curve(x, y, model, order, span):  # type: ignore[no-untyped-def]
+    if model == "spline":
+        from scipy.interpolate import make_lsq_spline
+
+        inner = np.linspace(*span, order + 1)[1:-1]
+        knots = np.r_[[span[0]] * 4, inner, [span[1]] * 4]
+        return make_lsq_spline(x, y, knots, k=3)
+    family = {"polynomial": np.polynomial.Polynomial, "legendre": np.polynomial.Legendre}[model]
+    return family.fit(x, y, order, domain=span)
+
+
+def _defined(block: Block, columns: slice) -> np.ndarray:
+    pixels = block.image[:, :, columns]
+    if block.mask is None:
+        return pixels
+    return np.where(block.mask[:, :, columns] != 0, np.nan, pixels)
+
+
+def _subtract(block: Block, levels: np.ndarray) -> None:
+    image = block.promote()
+    image -= levels.astype(image.dtype)
+    mask = block.masked()
+    if not np.isfinite(levels).all():
+        mask |= np.where(np.isfinite(levels), 0, Flag.NO_DATA).astype(np.uint16)
+
+
+def _nanmedian(values: np.ndarray) -> np.ndarray:
+    """Median along the last axis; NaN without a warning where nothing is defined."""
+    if np.isfinite(values).all():
+        return np.asarray(np.median(values, axis=-1))
+    ordered = np.sort(np.where(np.isfinite(values), values, np.nan), axis=-1)  # NaN sorts last
+    count = np.isfinite(ordered).sum(axis=-1)
+    low = np.take_along_axis(ordered, np.maximum((count - 1) // 2, 0)[..., None], -1)[..., 0]
+    high = np.take_along_axis(ordered, (count // 2)[..., None] % values.shape[-1], -1)[..., 0]
+    return np.where(count > 0, 0.5 * (low + high), np.nan)

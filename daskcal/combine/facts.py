@@ -1,0 +1,58 @@
+"""What a combined image says of itself: the facts that its frames share, their span in time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from daskcal.frames.steps import StepRecord
+
+_TEXTS = ("imagetyp", "flat_kind", "filter", "object", "binning", "detector", "instrument",
+          "readout_mode")  # fmt: skip
+_NUMBERS = ("exptime", "darktime", "gain", "rdnoise", "ccd_temp")
+_MJD_EPOCH = np.datetime64("1858-11-17T00:00:00", "us")
+
+
+def master_attrs(frames: xr.Dataset, record: StepRecord) -> dict[str, Any]:
+    """Attributes of the master that `frames` make: steps, cards of the first, inputs, facts."""
+    attrs: dict[str, Any] = {
+        "steps": [*frames.attrs.get("steps", []), record.to_json()],
+        "n_combined": frames.sizes["frame"],
+    }
+    if "path" in frames.coords:
+        attrs["inputs"] = [str(path) for path in frames["path"].values]
+    if "cards" in frames.coords:
+        attrs["cards"] = str(frames["cards"].values[0])
+    for name in _TEXTS:
+        if name in frames.coords:
+            values = set(frames[name].values.tolist())
+            attrs[name] = str(values.pop()) if len(values) == 1 else ""
+    for name in _NUMBERS:
+        if name in frames.coords:
+            values = np.asarray(frames[name].values, dtype=np.float64)
+            known = values[np.isfinite(values)]
+            if known.size:
+                attrs[name] = float(known.mean())
+    return attrs | _times(frames)
+
+
+def _times(frames: xr.Dataset) -> dict[str, Any]:
+    if "date_obs" not in frames.coords:
+        return {}
+    begin = frames["date_obs"].values.astype("datetime64[us]")
+    exposure = np.zeros(begin.shape)
+    if "exptime" in frames.coords:
+        exposure = np.nan_to_num(np.asarray(frames["exptime"].values, dtype=np.float64))
+    known = ~np.isnat(begin)
+    if not known.any():
+        return {}
+    begin, exposure = begin[known], exposure[known]
+    end = begin + (exposure * 1e6).astype("timedelta64[us]")
+    middle = (begin - _MJD_EPOCH) / np.timedelta64(1, "D") + exposure / 2 / 86400
+    return {
+        "date_beg": str(begin.min()),
+        "date_end": str(end.max()),
+        "mjd_avg": float(middle.mean()),
+    }

@@ -1,0 +1,9 @@
+"""The compiled loops that combine a stack: `combine_block` and what goes in and out of it.
+
+The data's way: `block` (checks, slabs) -> `pixels` (tiles of pixels) -> `tiles` (load) ->
+`networks` (sort) -> `clip` or `minmax` (reject) -> `moments` (combine). Only numpy and numba here.
+"""
+
+from daskcal.combine.kernels.block import Combined, Reject, combine_block
+
+__all__ = ["Combined", "Reject", "combine_block"]

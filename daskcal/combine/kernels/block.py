@@ -1,0 +1,257 @@
+"""`combine_block`: what a block must be, and how it gets to the compiled loop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from daskcal.combine.kernels.median_error import median_factors
+from daskcal.combine.kernels.pixels import MINMAX, NONE, SIGMA, combine_pixels
+
+# What each type of pixel is computed in, and which types the loop reads without a conversion.
+_WORKING = {
+    **dict.fromkeys(("uint8", "int8", "uint16", "int16", "float16", "float32"), np.float32),
+    **dict.fromkeys(("uint32", "int32", "uint64", "int64", "float64"), np.float64),
+}
+_READ_AS_IS = ("uint16", "float32", "float64")
+_SLAB_BYTES = 1 << 22  # how much of a block is copied at once, where it must be
+_KINDS = {"none": NONE, "sigma": SIGMA, "minmax": MINMAX}
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """Which values of a pixel's stack are left out.
+
+    Attributes
+    ----------
+    kind : {"none", "sigma", "minmax"}
+    low, high : float
+        Thresholds of sigma clipping in units of the spread; inf turns a side off.
+    center : {"median", "mean"}
+    spread : {"mad_std", "std"}
+        1.4826·MAD about the median, or the standard deviation (ddof 0) about the mean.
+    maxiters : int
+        Iterations of sigma clipping; -1 until nothing changes.
+    n_low, n_high : int
+        How many of the lowest and highest values minmax leaves out.
+    """
+
+    kind: str = "none"
+    low: float = 5.0
+    high: float = 5.0
+    center: str = "median"
+    spread: str = "mad_std"
+    maxiters: int = -1
+    n_low: int = 0
+    n_high: int = 0
+
+    def __post_init__(self) -> None:
+        choices = {
+            "kind": (self.kind, tuple(_KINDS)),
+            "center": (self.center, ("median", "mean")),
+            "spread": (self.spread, ("mad_std", "std")),
+        }
+        for name, (value, valid) in choices.items():
+            if value not in valid:
+                raise ValueError(f"{name}={value!r} is not one of {', '.join(valid)}")
+        if not (self.low >= 0 and self.high >= 0):
+            raise ValueError(f"low={self.low} and high={self.high} must be 0 or more")
+        if self.maxiters < -1:
+            raise ValueError(f"maxiters={self.maxiters} must be 0 or more, or -1 for no limit")
+        if self.n_low < 0 or self.n_high < 0:
+            raise ValueError(f"n_low={self.n_low} and n_high={self.n_high} must be 0 or more")
+
+
+class Combined(NamedTuple):
+    """A combined block: arrays of shape (rows, columns).
+
+    `image`, `variance` and `shared` are float32, or float64 where the input is computed so;
+    `mask` and the counts are uint16. `shared` is None where no shared variance came in.
+    """
+
+    image: np.ndarray
+    variance: np.ndarray | None
+    shared: np.ndarray | None
+    mask: np.ndarray
+    n_used: np.ndarray
+    n_low: np.ndarray
+    n_high: np.ndarray
+
+
+def combine_block(
+    image: np.ndarray,
+    mask: np.ndarray | None = None,
+    variance: np.ndarray | None = None,
+    shared: np.ndarray | None = None,
+    *,
+    method: str = "average",
+    reject: Reject,
+    scale: np.ndarray | None = None,
+    zero: np.ndarray | None = None,
+    floor: float | str | None = None,
+) -> Combined:
+    """Combine a stack of frames pixel by pixel: scale, reject, combine.
+
+    The result at a pixel depends on that pixel's values alone, to the last bit, however a stack
+    is cut into blocks. It releases the GIL and runs in one thread.
+
+    Parameters
+    ----------
+    image : ndarray, shape (n, rows, columns)
+        The frames, 1 <= n <= 65535. NaN and infinite values count as masked. 8- and 16-bit
+        integers and float32 are computed as float32 values, all others as float64 (sums and
+        statistics are always float64).
+    mask : ndarray of uint16 (bit planes, 0 = good) or bool, shape of `image`, optional
+    variance : ndarray, shape of `image`, optional
+        Each frame's own noise. Without it the result's variance comes from the scatter of the
+        survivors (NaN for one).
+    shared : ndarray, shape of `image`, optional
+        The noise that the frames share, which does not average down.
+    method : {"average", "median", "sum"}
+        "sum" is n times the mean of the survivors.
+    reject : Reject
+    scale, zero : ndarray of float64, shape (n,), optional
+        Values become (value - zero)·scale, and variances variance·scale².
+    floor : float or "variance", optional
+        The smallest σ of sigma clipping, after scaling; "variance": at each pixel the square root
+        of the mean variance of its good values.
+
+    Returns
+    -------
+    Combined
+        Where no good value survived: image and variance NaN, `n_used` 0, and in `mask` all the
+        inputs' bits and no_data (16). The mask is 0 elsewhere.
+
+    Raises
+    ------
+    ValueError
+        Shapes or options that do not fit together.
+    """
+    image = np.asanyarray(image)
+    _check(image, mask, variance, shared, method, reject, floor)
+    n, rows, columns = image.shape
+    working = np.dtype(_working_type(image.dtype))
+    scale_of, zero_of = _affine(n, scale, zero)
+    factor = median_factors(n) if method == "median" else np.ones(n + 1)
+    size = float(n) if method == "sum" else 1.0
+    if reject.kind == "minmax":
+        low, high = float(reject.n_low), float(reject.n_high)
+    else:
+        low, high = float(reject.low), float(reject.high)
+    options = (
+        _KINDS[reject.kind],
+        reject.center == "median",
+        reject.spread == "mad_std",
+        low,
+        high,
+        -1.0 if isinstance(floor, str) else float(floor or 0.0),
+        reject.maxiters,
+        method == "median",
+        size,
+        (factor * size) ** 2,
+        np.empty(0, working),
+    )
+
+    def plane(dtype: np.dtype | type, wanted: bool = True) -> np.ndarray:
+        return np.empty((rows, columns) if wanted else (0, 0), dtype)
+
+    result = [plane(working), plane(working), plane(working, shared is not None)]
+    result += [plane(np.uint16) for _ in range(4)]
+    wanted = working if image.dtype.name not in _READ_AS_IS else image.dtype.newbyteorder("=")
+    inputs = [(image, wanted), (mask, np.dtype(np.uint16)), (variance, working), (shared, working)]
+    height = _slab_rows(inputs, rows)
+    for top in range(0, rows, height) if columns else ():
+        slab = slice(top, top + height)
+        combine_pixels(
+            *(_flat(array, dtype, slab) for array, dtype in inputs),
+            scale_of,
+            zero_of,
+            *options,
+            *(array[slab].reshape(-1) for array in result),
+        )
+    image_out, variance_out, shared_out, *counts = result
+    return Combined(image_out, variance_out, None if shared is None else shared_out, *counts)
+
+
+def _check(
+    image: np.ndarray,
+    mask: np.ndarray | None,
+    variance: np.ndarray | None,
+    shared: np.ndarray | None,
+    method: str,
+    reject: Reject,
+    floor: float | str | None,
+) -> None:
+    """Raise ValueError for what the loop could not make sense of."""
+    if image.ndim != 3 or not 1 <= image.shape[0] <= 65535:
+        raise ValueError(f"a block is (1 to 65535 frames, rows, columns), not {image.shape}")
+    for name, array in (("mask", mask), ("variance", variance), ("shared", shared)):
+        if array is not None and array.shape != image.shape:
+            raise ValueError(f"{name} has shape {array.shape}, image {image.shape}")
+    if mask is not None and mask.dtype not in (np.dtype(np.uint16), np.dtype(bool)):
+        raise ValueError(f"mask is {mask.dtype}, not uint16 bit planes or bool")
+    if method not in ("average", "median", "sum"):
+        raise ValueError(f"method={method!r} is not one of average, median, sum")
+    if reject.kind == "minmax" and reject.n_low + reject.n_high >= image.shape[0]:
+        raise ValueError(
+            f"n_low={reject.n_low} and n_high={reject.n_high} leave nothing of"
+            f" {image.shape[0]} frames"
+        )
+    if isinstance(floor, str):
+        if floor != "variance":
+            raise ValueError(f"floor={floor!r} is not a number, None or 'variance'")
+        if variance is None:
+            raise ValueError("floor='variance' needs a variance")
+    elif floor is not None and not floor >= 0:
+        raise ValueError(f"floor={floor} must be 0 or more")
+
+
+def _working_type(dtype: np.dtype) -> type:
+    """float32 or float64: what pixels of this type are computed in."""
+    try:
+        return _WORKING[dtype.name]
+    except KeyError:
+        raise ValueError(f"image is {dtype}, not integer or floating") from None
+
+
+def _affine(
+    n: int, scale: np.ndarray | None, zero: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Scale and zero of each frame, both empty where there is neither."""
+    if scale is None and zero is None:
+        return np.empty(0), np.empty(0)
+    pair = []
+    for name, values, neutral in (("scale", scale, 1.0), ("zero", zero, 0.0)):
+        array = np.full(n, neutral) if values is None else np.array(values, np.float64)
+        if array.shape != (n,):
+            raise ValueError(f"{name} has shape {array.shape}, not one number for {n} frames")
+        pair.append(array)
+    return pair[0], pair[1]
+
+
+def _slab_rows(inputs: list[tuple[np.ndarray | None, np.dtype]], rows: int) -> int:
+    """All rows where the loop reads the arrays as they are, else as many as it is fine to copy."""
+    copied = [
+        array.shape[0] * array.shape[2] * dtype.itemsize
+        for array, dtype in inputs
+        if array is not None and not (array.flags.c_contiguous and array.dtype == dtype)
+    ]
+    if not copied or rows == 0:
+        return max(rows, 1)
+    return min(max(_SLAB_BYTES // max(sum(copied), 1), 1), rows)
+
+
+def _flat(array: np.ndarray | None, dtype: np.dtype, rows: slice) -> np.ndarray:
+    """Rows of an input as read-only (n, pixels) of one type; (0, 0) for None.
+
+    Read-only, contiguous and native always, so that the loop is compiled once for each type.
+    """
+    if array is None:
+        flat = np.empty((0, 0), dtype)
+    else:
+        part = np.asarray(array)[:, rows]
+        flat = np.ascontiguousarray(part, dtype).reshape(part.shape[0], -1).view()
+    flat.flags.writeable = False
+    return flat

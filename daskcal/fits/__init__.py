@@ -1,0 +1,22 @@
+"""FITS files: scanning folders of them, and reading pixels."""
+
+from daskcal.fits.frame import Frame, Unreadable
+from daskcal.fits.header import card_comments
+from daskcal.fits.keywords import DEFAULT_KEYWORDS, FrameValues, Keywords, normalise
+from daskcal.fits.scan import Scan, is_product, scan
+from daskcal.fits.source import ImageSource, read_pixels
+
+__all__ = [
+    "DEFAULT_KEYWORDS",
+    "Frame",
+    "FrameValues",
+    "ImageSource",
+    "Keywords",
+    "Scan",
+    "Unreadable",
+    "card_comments",
+    "is_product",
+    "normalise",
+    "read_pixels",
+    "scan",
+]

@@ -1,0 +1,82 @@
+"""Checksums of FITS data and headers (FITS Standard 4.0, appendix J), and of whole files."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+
+from daskcal.fits.cards import CARD, make_card
+
+BLOCK = 2880
+
+
+def padded(n: int) -> int:
+    """Bytes of a header or data unit of `n` bytes, filled to whole blocks."""
+    return -(-n // BLOCK) * BLOCK
+
+
+def word_sum(values: np.ndarray, offset: int = 0) -> int:
+    """Sum of the big-endian 32-bit words of `values`, which start `offset` bytes into the data.
+
+    Words are sums of their bytes at their places, so parts of a word may lie in two bands; no
+    swapped copy is needed either.
+    """
+    flat = values.reshape(-1)
+    if flat.itemsize >= 4:
+        return int(flat.view(np.uint32).sum(dtype=np.uint64))
+    per_word, bits = 4 // flat.itemsize, 8 * flat.itemsize
+    unsigned = flat.view(f"u{flat.itemsize}")
+    total = 0
+    for i in range(per_word):
+        place = (offset // flat.itemsize + i) % per_word
+        part = int(unsigned[i::per_word].sum(dtype=np.uint64))
+        total += part << (bits * (per_word - 1 - place))
+    return total
+
+
+def folded(total: int) -> int:
+    """A sum of 32-bit words, added in ones' complement."""
+    while total >> 32:
+        total = (total & 0xFFFFFFFF) + (total >> 32)
+    return total
+
+
+def header_bytes(head: str, datasum: int) -> bytes:
+    """The header of card images `head` with DATASUM and CHECKSUM, padded; no time in comments."""
+
+    def text(checksum: str) -> bytes:
+        cards = (
+            head
+            + make_card("CHECKSUM", checksum, "HDU checksum")
+            + make_card("DATASUM", str(datasum), "data unit checksum")
+            + "END".ljust(CARD)
+        )
+        return cards.ljust(padded(len(cards))).encode("ascii")
+
+    words = np.frombuffer(text("0" * 16), ">u4")
+    total = folded(int(words.sum(dtype=np.uint64)) + datasum)
+    return text(_encoded(0xFFFFFFFF - total))
+
+
+def _encoded(value: int) -> str:
+    """A 32-bit number as 16 letters and digits whose words sum to it (appendix J.2)."""
+    columns = []
+    for shift in (24, 16, 8, 0):
+        quotient, remainder = divmod((value >> shift) & 0xFF, 4)
+        letters = [48 + quotient + remainder, 48 + quotient, 48 + quotient, 48 + quotient]
+        while any(58 <= c <= 64 or 91 <= c <= 96 for c in letters):  # no punctuation
+            for a in (0, 2):
+                if any(58 <= c <= 64 or 91 <= c <= 96 for c in letters[a : a + 2]):
+                    letters[a] += 1
+                    letters[a + 1] -= 1
+        columns.append(letters)
+    text = "".join(chr(column[row]) for row in range(4) for column in columns)
+    return text[-1] + text[:-1]  # values start one byte past a word
+
+
+def file_checksum(path: str | Path) -> str:
+    """SHA-256 of a file, as ``sha256sum`` prints it."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

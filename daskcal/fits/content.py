@@ -1,0 +1,292 @@
+"""What a file is, by its bytes, and the unpacked copies of packed files in scratch space."""
+
+from __future__ import annotations
+
+import bz2
+import contextlib
+import errno
+import hashlib
+import os
+import re
+import shutil
+import stat
+import tempfile
+import time
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from daskcal.errors import FrameError, OutputError
+
+FITS_MAGIC = b"SIMPLE  ="
+PIECE = 1 << 20
+_READ = 1 << 18
+_MAGIC = {b"\x1f\x8b": "gzip", b"BZh": "bzip2"}
+_CLAIM = re.compile(r"\.(fits|fit|fts|fz)(\.gz|\.bz2)?$", re.IGNORECASE)
+_DAYS_KEPT = 2.0
+
+
+def kind(start: bytes) -> str:
+    """``"fits"``, ``"gzip"``, ``"bzip2"`` or ``""`` for a file that begins with `start`."""
+    if start.startswith(FITS_MAGIC):
+        return "fits"
+    return next((name for magic, name in _MAGIC.items() if start.startswith(magic)), "")
+
+
+def claims_fits(path: str) -> bool:
+    """Whether the name says that the file is FITS."""
+    return _CLAIM.search(path) is not None
+
+
+def open_regular(path: str) -> tuple[int, os.stat_result]:
+    """A file descriptor of the regular file at `path` and its status.
+
+    Raises
+    ------
+    FrameError
+        ``missing``, ``not-fits`` where it is no regular file, or ``unreadable``.
+    """
+    try:
+        # without O_NONBLOCK, opening a FIFO waits for a writer
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise FrameError(path, "missing", "there is no such file") from None
+    except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+            raise  # says nothing about the file
+        if error.errno in (errno.ENXIO, errno.ENODEV):  # a socket
+            raise FrameError(path, "not-fits", "is not a regular file") from None
+        raise FrameError(path, "unreadable", f"cannot be opened: {error.strerror}") from error
+    status = os.fstat(handle)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(handle)
+        raise FrameError(path, "not-fits", "is not a regular file")
+    return handle, status
+
+
+def unpack(file: BinaryIO, path: str, wrapper: str) -> Iterator[bytes]:
+    """The unpacked content of `file` in pieces of at most 1 MiB, checksums verified.
+
+    Several packed members one after the other are one content, as for gzip and bzip2 themselves.
+
+    Raises
+    ------
+    FrameError
+        ``truncated`` where the packed stream ends early, ``damaged`` where it is not intact.
+    """
+    members = _gzip_members if wrapper == "gzip" else _bzip2_members
+    try:
+        yield from members(file, path)
+    except (zlib.error, ValueError, EOFError) as error:
+        raise _damaged(path, wrapper, error) from error
+    except OSError as error:
+        if error.errno is not None:  # of the operating system, not of the decoder
+            raise
+        raise _damaged(path, wrapper, error) from error
+
+
+def _damaged(path: str, wrapper: str, error: Exception) -> FrameError:
+    return FrameError(path, "damaged", f"the {wrapper} data are damaged: {error}")
+
+
+def _ends_early(path: str, wrapper: str) -> FrameError:
+    return FrameError(
+        path, "truncated", f"the {wrapper} data end early; copy or download the file again"
+    )
+
+
+def _gzip_members(file: BinaryIO, path: str) -> Iterator[bytes]:
+    packed = file.read(_READ)
+    while True:
+        decoder = zlib.decompressobj(wbits=31)  # 31: gzip header, CRC and length checked
+        while not decoder.eof:
+            if not packed:
+                packed = file.read(_READ)
+                if not packed:
+                    raise _ends_early(path, "gzip")
+            piece = decoder.decompress(packed, PIECE)
+            packed = decoder.unconsumed_tail
+            if piece:
+                yield piece
+        packed = decoder.unused_data or file.read(_READ)
+        if not packed.startswith(b"\x1f\x8b"):
+            return  # padding, which gzip ignores too
+
+
+def _bzip2_members(file: BinaryIO, path: str) -> Iterator[bytes]:
+    packed = file.read(_READ)
+    while True:
+        decoder = bz2.BZ2Decompressor()
+        while not decoder.eof:
+            if decoder.needs_input and not packed:
+                packed = file.read(_READ)
+                if not packed:
+                    raise _ends_early(path, "bzip2")
+            piece = decoder.decompress(packed, PIECE)
+            packed = b""
+            if piece:
+                yield piece
+        packed = decoder.unused_data or file.read(_READ)
+        if not packed.startswith(b"BZh"):
+            return
+
+
+def spool_folder() -> Path:
+    """The folder, the user's own, for unpacked copies: made with mode 0700 where missing."""
+    base = os.environ.get("DASKCAL_SCRATCH")
+    if not base:
+        import dask
+
+        base = dask.config.get("temporary-directory", None) or tempfile.gettempdir()
+    folder = Path(base) / f"daskcal-{os.getuid()}"
+    try:
+        Path(base).mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir(mode=0o700)
+        status = folder.lstat()
+    except OSError as error:
+        raise OutputError(
+            f"scratch space {folder} cannot be made: {error.strerror}; set DASKCAL_SCRATCH to a "
+            "folder on a local disk"
+        ) from error
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
+        raise OutputError(
+            f"scratch space {folder} is not a folder of yours; set DASKCAL_SCRATCH to another place"
+        )
+    if status.st_mode & 0o077:
+        folder.chmod(0o700)
+    return folder
+
+
+def spool(path: str, size: int, mtime_ns: int, unpacked_size: int) -> str:
+    """The path of the unpacked copy of a packed file, unpacked once on each host.
+
+    Parameters
+    ----------
+    path : str
+        The packed file, which must still have `size` bytes and the time `mtime_ns`.
+    size, mtime_ns : int
+        Of the packed file when it was scanned.
+    unpacked_size : int
+        Bytes of its content, as the scan counted them.
+
+    Raises
+    ------
+    FrameError
+        ``missing``, ``changed``, ``damaged`` or ``truncated``.
+    OutputError
+        Where scratch space is too small or cannot be used.
+    """
+    try:
+        check_unchanged(path, os.stat(path), size, mtime_ns)
+    except FileNotFoundError:
+        raise FrameError(path, "missing", "there is no such file any more") from None
+    folder = spool_folder()
+    key = f"{os.path.realpath(path)}\0{size}\0{mtime_ns}".encode("utf-8", "surrogateescape")
+    copy = folder / (hashlib.blake2b(key, digest_size=16).hexdigest() + ".fits")
+    if _is_whole(copy, unpacked_size):
+        return str(copy)
+    with _locked(copy.with_suffix(".lock")):
+        if not _is_whole(copy, unpacked_size):  # another process may have made it meanwhile
+            _forget_old(folder)
+            _unpack_to(copy, path, size, mtime_ns, unpacked_size)
+    return str(copy)
+
+
+def check_unchanged(path: str, status: os.stat_result, size: int, mtime_ns: int) -> None:
+    """Raise a `FrameError` ``changed`` unless the file is as it was when it was scanned."""
+    if status.st_size != size or status.st_mtime_ns != mtime_ns:
+        raise FrameError(
+            path,
+            "changed",
+            f"the file changed after it was scanned ({size} bytes then, {status.st_size} now); "
+            "open the frames again",
+        )
+
+
+def _is_whole(copy: Path, unpacked_size: int) -> bool:
+    try:
+        status = copy.stat()
+    except FileNotFoundError:
+        return False
+    if status.st_size != unpacked_size:
+        return False
+    if time.time() - status.st_mtime > 3600:
+        with contextlib.suppress(OSError):
+            os.utime(copy)  # in use: keeps it from `_forget_old`
+    return True
+
+
+@contextlib.contextmanager
+def _locked(lock: Path) -> Iterator[None]:
+    """Hold a lock between threads, and processes of this host; a dead holder's lock is free."""
+    import fcntl
+
+    while True:
+        handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            try:
+                current = os.stat(lock).st_ino == os.fstat(handle).st_ino
+            except FileNotFoundError:
+                current = False
+            if current:  # else its holder removed the file that we waited for
+                try:
+                    yield
+                finally:
+                    lock.unlink(missing_ok=True)
+                return
+        finally:
+            os.close(handle)
+
+
+def _forget_old(folder: Path) -> None:
+    """Remove copies that nobody used for two days, and the remains of runs that were ended."""
+    limit = time.time() - _DAYS_KEPT * 86400
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            with contextlib.suppress(OSError):
+                if entry.stat(follow_symlinks=False).st_mtime < limit:
+                    os.unlink(entry.path)
+
+
+def _unpack_to(copy: Path, path: str, size: int, mtime_ns: int, unpacked_size: int) -> None:
+    part = copy.with_suffix(".part")  # one writer at a time: the caller holds the lock
+    _check_space(copy.parent, path, unpacked_size, unpacked_size)
+    handle, status = open_regular(path)
+    written = 0
+    try:
+        with open(handle, "rb") as packed, open(part, "wb") as target:
+            check_unchanged(path, status, size, mtime_ns)
+            wrapper = kind(packed.read(4))
+            packed.seek(0)
+            for piece in unpack(packed, path, wrapper):
+                written += len(piece)
+                if written > unpacked_size:
+                    break
+                target.write(piece)
+        if written != unpacked_size:
+            raise FrameError(
+                path, "changed", f"unpacks to other than the {unpacked_size} bytes of its scan"
+            )
+        os.replace(part, copy)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise _no_space(copy.parent, path, unpacked_size) from error
+        raise
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _check_space(folder: Path, path: str, needed: int, unpacked_size: int) -> None:
+    if shutil.disk_usage(folder).free < needed:
+        raise _no_space(folder, path, unpacked_size)
+
+
+def _no_space(folder: Path, path: str, needed: int) -> OutputError:
+    free = shutil.disk_usage(folder).free
+    return OutputError(
+        f"{path}: unpacking it needs {needed} bytes of scratch space, and {folder} has {free} "
+        "free; make room, or set DASKCAL_SCRATCH to a folder on a larger local disk"
+    )

@@ -1,0 +1,208 @@
+"""The HDUs of a file, found from its bytes: headers, where the data lie, whether all are there."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from daskcal.errors import FrameError
+from daskcal.fits.content import FITS_MAGIC
+from daskcal.fits.header import BLOCK, CARD, Cards, Value, find_end, parse
+
+_FIRST_READ = 10 * BLOCK
+_LARGEST_HEADER = 4096 * BLOCK
+_BITPIX = (8, 16, 32, 64, -32, -64)
+
+
+class Bytes(Protocol):
+    """A source of bytes that is read forwards."""
+
+    path: str
+
+    def read(self, offset: int, size: int) -> bytes:
+        """`size` bytes from `offset`, fewer where the content ends."""
+        ...
+
+
+class PlainBytes:
+    """The bytes of an open file."""
+
+    def __init__(self, path: str, handle: int) -> None:
+        self.path, self._handle = path, handle
+
+    def read(self, offset: int, size: int) -> bytes:
+        """`size` bytes from `offset`, fewer where the file ends."""
+        return os.pread(self._handle, size, offset)
+
+
+class UnpackedBytes:
+    """The unpacked bytes of a packed file; what lies between two reads is dropped as it passes.
+
+    One header (4 MiB) is kept, so that a header can be read in pieces.
+    """
+
+    def __init__(self, path: str, pieces: Iterator[bytes]) -> None:
+        self.path, self._pieces = path, pieces
+        self._kept, self._kept_from = b"", 0
+
+    def read(self, offset: int, size: int) -> bytes:
+        """`size` bytes from `offset`, fewer where the content ends."""
+        if offset < self._kept_from:
+            raise ValueError(f"byte {offset} has passed; the next is {self._kept_from}")
+        kept = [self._kept]
+        end = self._kept_from + len(self._kept)
+        while end < offset + size:
+            piece = next(self._pieces, b"")
+            if not piece:
+                break
+            if end <= offset:
+                kept, self._kept_from = [], end  # all before the piece has passed
+            kept.append(piece)
+            end += len(piece)
+        self._kept = b"".join(kept)
+        drop = min(max(offset - self._kept_from, 0), len(self._kept))
+        if drop:
+            self._kept = self._kept[drop:]
+            self._kept_from += drop
+        return self._kept[:size]
+
+    def length(self, limit: int) -> int:
+        """Bytes in all, counted to the end of the content, or to a little beyond `limit`."""
+        end = self._kept_from + len(self._kept)
+        while end <= limit and (piece := next(self._pieces, b"")):
+            end += len(piece)
+            self._kept, self._kept_from = b"", end
+        return end
+
+
+@dataclass(frozen=True, slots=True)
+class Hdu:
+    """One HDU: its cards, and where its data unit lies.
+
+    Attributes
+    ----------
+    index : int
+        0 is the primary HDU.
+    cards : Cards
+        Its own header.
+    data_offset, data_size : int
+        Bytes from the start of the unpacked content, and without padding.
+    """
+
+    index: int
+    cards: Cards
+    data_offset: int
+    data_size: int
+
+    @property
+    def data_end(self) -> int:
+        """The byte after the last one of the data."""
+        return self.data_offset + self.data_size
+
+    @property
+    def name(self) -> str:
+        """EXTNAME in upper case, ``""`` where there is none."""
+        return str(self.cards.values.get("EXTNAME", "")).strip().upper()
+
+
+def walk(source: Bytes) -> Iterator[Hdu]:
+    """The HDUs of a FITS file in order.
+
+    Whether the data of an HDU are all there is for the caller to see from `Hdu.data_end`.
+
+    Raises
+    ------
+    FrameError
+        ``truncated`` or ``damaged``, for the HDU that cannot be read.
+    """
+    offset, index = 0, 0
+    while offset < 1 << 62:  # what a file offset can hold
+        raw = source.read(offset, _FIRST_READ)
+        if not raw.startswith(b"XTENSION" if index else FITS_MAGIC):
+            if index == 0 or (raw and b"XTENSION".startswith(raw)):
+                raise _no_end(source, index, offset, len(raw))
+            return  # the end, or bytes after the last HDU, which readers may ignore
+        header = _header_bytes(source, index, offset, raw)
+        cards = parse(header)
+        start = offset + _padded(len(header) + CARD)
+        hdu = Hdu(index, cards, start, _data_size(source.path, index, cards.values))
+        yield hdu
+        offset = start + _padded(hdu.data_size)
+        index += 1
+
+
+def _header_bytes(source: Bytes, index: int, offset: int, raw: bytes) -> bytes:
+    """The cards up to END."""
+    searched = 0
+    while (end := find_end(raw, searched)) < 0:
+        searched = max(len(raw) - CARD, 0)
+        if len(raw) >= _LARGEST_HEADER:
+            raise FrameError(
+                source.path,
+                "damaged",
+                f"the header has no END card in its first {len(raw)} bytes",
+                index,
+            )
+        more = source.read(offset, 4 * len(raw))
+        if len(more) == len(raw):
+            raise _no_end(source, index, offset, len(raw))
+        raw = more
+    return raw[:end]
+
+
+def _no_end(source: Bytes, index: int, offset: int, there: int) -> FrameError:
+    return FrameError(
+        source.path,
+        "truncated",
+        f"the header that begins at byte {offset} has no END card in the {there} bytes that are "
+        "there; the file was cut short",
+        index,
+    )
+
+
+def _padded(size: int) -> int:
+    return -(-size // BLOCK) * BLOCK
+
+
+def _data_size(path: str, index: int, values: Mapping[str, Value]) -> int:
+    """Bytes of the data unit (FITS standard 4.0, equations 1 to 4), exact whatever the header."""
+
+    def damaged(message: str) -> FrameError:
+        return FrameError(path, "damaged", message, index)
+
+    bitpix = integer(values.get("BITPIX"))
+    if bitpix not in _BITPIX:
+        raise damaged(
+            f"BITPIX is {values.get('BITPIX')!r}, not one of {', '.join(map(str, _BITPIX))}"
+        )
+    naxis = integer(values.get("NAXIS"))
+    if naxis is None or not 0 <= naxis <= 999:
+        raise damaged(f"NAXIS is {values.get('NAXIS')!r}, not a number from 0 to 999")
+    axes = []
+    for n in range(1, naxis + 1):
+        axis = integer(values.get(f"NAXIS{n}"))
+        if axis is None or axis < 0:
+            raise damaged(f"NAXIS{n} is {values.get(f'NAXIS{n}')!r}, not a number of pixels")
+        axes.append(axis)
+    if not axes:
+        return 0
+    if axes[0] == 0 and values.get("GROUPS") is True:
+        axes = axes[1:]  # random groups
+    pcount, gcount = integer(values.get("PCOUNT", 0)), integer(values.get("GCOUNT", 1))
+    if pcount is None or gcount is None or pcount < 0 or gcount < 0:
+        raise damaged(
+            f"PCOUNT {values.get('PCOUNT')!r} or GCOUNT {values.get('GCOUNT')!r} is not a count"
+        )
+    return abs(bitpix) // 8 * gcount * (pcount + math.prod(axes))
+
+
+def integer(value: Value | None) -> int | None:
+    """`value` as an int, where it is a whole number (``100.0`` too); else None."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    if isinstance(value, float) and not value.is_integer():
+        return None
+    return int(value)

@@ -1,0 +1,89 @@
+"""Folders and files to frames: each file is a frame, unreadable with a reason, or ignored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+
+from daskcal.errors import ArgumentError
+from daskcal.fits.files import Found, Paths, find_files
+from daskcal.fits.frame import Frame, Outcome, Unreadable, scan_file
+from daskcal.fits.header import Value
+from daskcal.fits.index import Index
+from daskcal.strict import strict_keywords
+
+_THREADS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """What was found: frames, files that give none, and the number of files that are not FITS."""
+
+    frames: tuple[Frame, ...]
+    unreadable: tuple[Unreadable, ...]
+    ignored: int
+
+
+@strict_keywords
+def scan(paths: Paths, *, hdu: int | str | None = None, index: bool = True) -> Scan:
+    """Read the headers of all FITS files that `paths` stand for.
+
+    Parameters
+    ----------
+    paths : path or iterable of paths
+        Files, folders (with their sub-folders) and globs. Hidden files in folders are skipped.
+    hdu : int or str, optional
+        Index or EXTNAME of the HDU to take in each file; the first image by default.
+    index : bool
+        Use and update the index of files seen before (in ``DASKCAL_CACHE``).
+
+    Returns
+    -------
+    Scan
+        In natural order of the paths.
+
+    Raises
+    ------
+    FrameError
+        ``missing`` where a path does not exist.
+    """
+    if hdu is not None and (isinstance(hdu, bool) or not isinstance(hdu, int | str)):
+        raise ArgumentError(f"hdu={hdu!r} is neither the index nor the EXTNAME of an HDU")
+    found = find_files(paths)
+    outcomes = _indexed(found, hdu) if index else _fresh(found, hdu)
+    results = [outcomes[entry.path] for entry in found]
+    return Scan(
+        tuple(result for result in results if isinstance(result, Frame)),
+        tuple(result for result in results if isinstance(result, Unreadable)),
+        results.count(None),
+    )
+
+
+def is_product(header: Mapping[str, Value]) -> bool:
+    """Whether the header is that of a master or another product, never of a raw frame."""
+    return header.get("COMBINED") in (True, "T") or "DASKCAL" in header
+
+
+def _indexed(found: list[Found], hdu: int | str | None) -> dict[str, Outcome]:
+    """Outcomes by path, from the index where the files are as they were."""
+    outcomes: dict[str, Outcome] = {}
+    unknown = []
+    with closing(Index()) as seen:
+        for entry in found:
+            known, outcome = seen.find(entry, hdu)
+            if known:
+                outcomes[entry.path] = outcome
+            else:
+                unknown.append(entry)
+        fresh = _fresh(unknown, hdu)
+        seen.store(((entry, fresh[entry.path]) for entry in unknown), hdu)
+    return outcomes | fresh
+
+
+def _fresh(found: list[Found], hdu: int | str | None) -> dict[str, Outcome]:
+    """Outcomes by path, from the files themselves."""
+    with ThreadPoolExecutor(_THREADS) as pool:
+        outcomes = pool.map(lambda entry: scan_file(entry, hdu), found)
+        return {entry.path: outcome for entry, outcome in zip(found, outcomes, strict=True)}

@@ -1,0 +1,480 @@
+"""Write images to one FITS file, band by band as they are computed, whole or not at all.
+
+The bands of all planes go straight to their places in a hidden temporary beside the final name;
+one last task writes the headers, checks what is on disk, and renames. A task may run twice, on two
+machines: all that it does is write the same bytes to the same place.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import re
+import secrets
+import shutil
+import socket
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import dask.array as da
+import numpy as np
+from dask.delayed import delayed
+from dask.layers import ArraySliceDep
+
+from daskcal.errors import ArgumentError, OutputError, choose
+from daskcal.fits.cards import CARD, make_card
+from daskcal.fits.checksum import file_checksum, folded, header_bytes, padded, word_sum
+
+_BITPIX = {"u1": 8, "i2": 16, "i4": 32, "f4": -32, "f8": -64, "u2": 16}
+_PIECE = 1 << 24
+_ours: dict[str, set[str]] = {}  # final name: temporaries of this process
+
+
+@dataclass(frozen=True, slots=True)
+class Plane:
+    """One image HDU to write.
+
+    Attributes
+    ----------
+    name : str
+        EXTNAME; empty for the primary HDU, which comes first.
+    cards : str
+        Card images (80 characters each) without those that describe the array.
+    data : dask.array.Array
+        (y, x) or (1, y, x), in bands of rows; float32, float64, uint8, uint16, int16 or int32.
+    """
+
+    name: str
+    cards: str
+    data: da.Array
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A finished file.
+
+    Attributes
+    ----------
+    path : str
+    size : int
+        Bytes.
+    checksum : str
+        SHA-256 of the file, as ``sha256sum`` prints it.
+    datasums : tuple of int
+        DATASUM of each plane, before compression.
+    """
+
+    path: str
+    size: int
+    checksum: str
+    datasums: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Unit:
+    """Where one HDU lies: its header (without checksums), its data, its pixel type."""
+
+    head: str
+    header_at: int
+    data_at: int
+    shape: tuple[int, int]
+    dtype: str
+
+    @property
+    def n_bytes(self) -> int:
+        return self.shape[0] * self.shape[1] * np.dtype(self.dtype).itemsize
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """One file to be: all that its tasks need."""
+
+    path: str
+    part: str
+    size: int
+    units: tuple[_Unit, ...]
+    overwrite: bool
+    compress: str
+
+
+def fits_sink(
+    path: str | Path,
+    planes: Sequence[Plane],
+    *,
+    overwrite: bool = False,
+    compress: str = "none",
+) -> da.Array:
+    """A lazy FITS file.
+
+    Parameters
+    ----------
+    path : str or Path
+        The final name. Its folder must exist; nothing is written before computing.
+    planes : sequence of Plane
+        Of equal shape; the first is the primary HDU.
+    overwrite : bool
+        Replace an existing file, once the new one is complete.
+    compress : {"none", "rice"}
+        ``rice``: tile-compressed HDUs; integers stay exact, floats are quantised to 1/16 of the
+        noise with a fixed dither.
+
+    Returns
+    -------
+    dask.array.Array
+        0-dimensional; computing it writes the file and gives a `Written`.
+
+    Raises
+    ------
+    OutputError
+        The folder is missing or cannot be written, the file exists, or the disk is too full.
+    """
+    choose("compress", compress, ("none", "rice"))
+    path = Path(path).absolute()
+    units = _layout(planes)
+    size = _end(units[-1])
+    _refuse_early(path, size * (2 if compress == "rice" else 1), overwrite)
+    part = _temporary(path)
+    job = _Job(str(path), part, size, units, overwrite, compress)
+
+    stacked = any(plane.data.ndim == 3 for plane in planes)
+    arrays = [_in_bands(plane.data, planes[0].data.chunks[-2]) for plane in planes]
+    axes = "fyx" if stacked else "yx"
+    sums = da.blockwise(
+        _write_band,
+        axes,
+        delayed(_prepare, pure=False)(job),
+        None,
+        ArraySliceDep(arrays[0].chunks[-2:]),
+        "yx",
+        *(item for a in arrays for item in (a, axes[-a.ndim :])),
+        adjust_chunks={"f": 1, "x": 1, "y": 1},
+        dtype=object,
+        meta=np.empty((0,) * len(axes), object),
+        align_arrays=False,
+        token="fits-band",
+    )
+    return da.blockwise(
+        _finalise,
+        "",
+        sums,
+        axes,
+        job=job,
+        concatenate=False,
+        dtype=object,
+        meta=np.empty((), object),
+        token="fits-file",
+    )
+
+
+def discard_temporaries(path: str | Path) -> None:
+    """Remove what failed computations of this process, or dead ones of this host, left behind."""
+    path = Path(path).absolute()
+    mine = _ours.get(str(path), set())
+    for part in _leftovers(path):
+        if part.name in mine or not _alive(part.name):
+            with contextlib.suppress(OSError):
+                part.unlink()
+
+
+# --- before any pixel ---------------------------------------------------------------------------
+
+
+def _layout(planes: Sequence[Plane]) -> tuple[_Unit, ...]:
+    if not planes:
+        raise ArgumentError("planes is empty; a FITS file needs at least its primary image")
+    units: list[_Unit] = []
+    at = 0
+    for plane in planes:
+        dtype, shape = plane.data.dtype, plane.data.shape[-2:]
+        if dtype.str[1:] not in _BITPIX:
+            raise ArgumentError(
+                f"plane {plane.name or 'primary'!r} has dtype {dtype}; FITS products hold "
+                "float32, float64, uint8, uint16, int16 and int32"
+            )
+        if plane.data.ndim not in (2, 3) or plane.data.shape[:-2] not in ((), (1,)):
+            raise ArgumentError(
+                f"plane {plane.name or 'primary'!r} has shape {plane.data.shape}; "
+                "expected (y, x) or (1, y, x)"
+            )
+        if shape != planes[0].data.shape[-2:]:
+            raise ArgumentError(
+                f"plane {plane.name!r} has shape {shape}, the first {planes[0].data.shape[-2:]}"
+            )
+        head = _mandatory(plane, primary=not units, extended=len(planes) > 1) + plane.cards
+        length = padded(len(head) + 3 * CARD)  # CHECKSUM, DATASUM, END
+        units.append(_Unit(head, at, at + length, shape, dtype.str[1:]))
+        at = _end(units[-1])
+    return tuple(units)
+
+
+def _mandatory(plane: Plane, primary: bool, extended: bool) -> str:
+    rows, columns = plane.data.shape[-2:]
+    kind = plane.data.dtype.str[1:]
+    cards = [
+        make_card("SIMPLE", True, "conforms to the FITS standard")
+        if primary
+        else make_card("XTENSION", "IMAGE", "image extension"),
+        make_card("BITPIX", _BITPIX[kind], "bits per pixel; negative for floats"),
+        make_card("NAXIS", 2, "number of axes"),
+        make_card("NAXIS1", columns, "columns"),
+        make_card("NAXIS2", rows, "rows"),
+    ]
+    if primary and extended:
+        cards.append(make_card("EXTEND", True, "extensions follow"))
+    if not primary:
+        cards.append(make_card("PCOUNT", 0, "no parameters"))
+        cards.append(make_card("GCOUNT", 1, "one group"))
+        cards.append(make_card("EXTNAME", plane.name, "name of this extension"))
+    if kind == "u2":
+        cards.append(make_card("BSCALE", 1, "no scaling"))
+        cards.append(make_card("BZERO", 32768, "unsigned 16-bit integers"))
+    return "".join(cards)
+
+
+def _end(unit: _Unit) -> int:
+    return unit.data_at + padded(unit.n_bytes)
+
+
+def _in_bands(data: da.Array, rows: tuple[int, ...]) -> da.Array:
+    """Rows cut alike in all planes, columns whole."""
+    wanted = (*data.chunks[:-2], rows, (data.shape[-1],))
+    return data if data.chunks == wanted else data.rechunk(wanted)
+
+
+def _refuse_early(path: Path, size: int, overwrite: bool) -> None:
+    folder = path.parent
+    if not folder.is_dir():
+        raise OutputError(f"{path} cannot be written: there is no folder {folder}; make it first")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise OutputError(f"{path} cannot be written: no permission to write in {folder}")
+    if path.is_dir():
+        raise OutputError(f"{path} cannot be written: it is a folder")
+    if path.exists() and not overwrite:
+        raise OutputError(f"{path} exists; pass overwrite=True to replace it")
+    discard_temporaries(path)
+    free = shutil.disk_usage(folder).free
+    if free < size:
+        raise OutputError(f"{path} needs {size} bytes, and {folder} has {free} bytes free")
+
+
+def _temporary(path: Path) -> str:
+    host = re.sub(r"[^A-Za-z0-9]", "_", socket.gethostname())[:40]
+    name = f".{path.name[:160]}.{host}-{os.getpid()}-{secrets.token_hex(4)}.tmp"
+    _ours.setdefault(str(path), set()).add(name)
+    return str(path.with_name(name))
+
+
+_PART = re.compile(r"\.([A-Za-z0-9_]+)-(\d+)-[0-9a-f]{8}\.tmp$")
+
+
+def _leftovers(path: Path) -> Iterator[Path]:
+    head = f".{path.name[:160]}."
+    with os.scandir(path.parent) as entries:
+        for entry in entries:
+            name = entry.name
+            if name.startswith(head) and _PART.fullmatch(name, len(head) - 1):
+                yield path.with_name(name)
+
+
+def _alive(part: str) -> bool:
+    """Whether the process that named a temporary may still be at work on it."""
+    found = _PART.search(part)
+    host = re.sub(r"[^A-Za-z0-9]", "_", socket.gethostname())[:40]
+    if not found or found[1] != host:
+        return True
+    try:
+        os.kill(int(found[2]), 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass
+    return True
+
+
+# --- the tasks ----------------------------------------------------------------------------------
+
+
+def _prepare(job: _Job) -> _Job:
+    """Make the temporary and claim its bytes on disk; harmless where it has been made already."""
+    try:
+        handle = os.open(job.part, os.O_RDWR | os.O_CREAT, 0o666)  # never O_TRUNC: may run twice
+    except OSError as error:
+        raise OutputError(f"{job.path} cannot be written: {error.strerror}") from error
+    try:
+        _claim(handle, job)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            os.unlink(job.part)
+        free = shutil.disk_usage(Path(job.path).parent).free
+        raise OutputError(
+            f"{job.path} needs {job.size} bytes, and its disk has {free} bytes free "
+            f"({error.strerror})"
+        ) from error
+    finally:
+        os.close(handle)
+    return job
+
+
+def _claim(handle: int, job: _Job) -> None:
+    os.ftruncate(handle, job.size)
+    if hasattr(os, "posix_fallocate"):
+        try:
+            os.posix_fallocate(handle, 0, job.size)
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
+                raise
+
+
+def _write_band(job: _Job, where: tuple[slice, slice], *blocks: object) -> tuple[int, ...]:
+    """Write one band of every plane; return what the band adds to each DATASUM."""
+    rows = where[0]
+    bands = [_band(block, unit, rows) for block, unit in zip(blocks, job.units, strict=True)]
+    sums = []
+    try:
+        handle = os.open(job.part, os.O_WRONLY)  # no O_CREAT: a late twin must not make it anew
+    except FileNotFoundError:
+        handle = None  # finished already, by a twin of this task; _finalise compares
+    try:
+        for band, unit in zip(bands, job.units, strict=True):
+            start = rows.start * unit.shape[1] * band.itemsize
+            stored = _stored(band)
+            sums.append(word_sum(stored, start))
+            if handle is not None:
+                big = stored.astype(stored.dtype.newbyteorder(">"), copy=False)
+                _write_at(handle, big.data.cast("B"), unit.data_at + start)
+    except OSError as error:
+        raise OutputError(f"{job.path} cannot be written: {error.strerror}") from error
+    finally:
+        if handle is not None:
+            os.close(handle)
+    return tuple(sums)
+
+
+def _band(block: object, unit: _Unit, rows: slice) -> np.ndarray:
+    while isinstance(block, list):  # a contracted axis of length 1
+        (block,) = block
+    band = np.asarray(block)
+    shape = (rows.stop - rows.start, unit.shape[1])
+    if band.shape[-2:] != shape or band.size != shape[0] * shape[1]:
+        raise ArgumentError(f"a band of shape {band.shape} was computed where {shape} was promised")
+    return np.ascontiguousarray(band.reshape(shape), dtype=np.dtype(unit.dtype))
+
+
+def _stored(band: np.ndarray) -> np.ndarray:
+    """The integers that FITS keeps; unsigned 16-bit ones less 32768, which is one bit's turn."""
+    return band ^ np.uint16(0x8000) if band.dtype == np.uint16 else band
+
+
+def _write_at(handle: int, data: memoryview | bytes, offset: int) -> None:
+    view = memoryview(data)
+    while view:
+        done = os.pwrite(handle, view, offset)
+        view, offset = view[done:], offset + done
+
+
+# --- the last task ------------------------------------------------------------------------------
+
+
+def _finalise(sums: object, job: _Job) -> Written:
+    """Headers, checks, rename."""
+    bands = list(_leaves(sums))
+    datasums = tuple(folded(sum(column)) for column in zip(*bands, strict=True))
+    try:
+        if not os.path.exists(job.part):
+            return _finished_before(job, datasums)
+        checksum = _complete(job, datasums)
+        if job.compress == "rice":
+            from daskcal.fits.rice import compress_file
+
+            compress_file(job.part)
+            checksum = file_checksum(job.part)
+        written = Written(job.path, os.path.getsize(job.part), checksum, datasums)
+        _rename(job, written)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            os.unlink(job.part)
+        if isinstance(error, OSError) and not isinstance(error, OutputError):
+            message = f"{job.path} cannot be written: {error.strerror or error}"
+            raise OutputError(message) from error
+        raise
+    _ours.get(job.path, set()).discard(os.path.basename(job.part))
+    return written
+
+
+def _leaves(sums: object) -> Iterator[tuple[int, ...]]:
+    if isinstance(sums, list):
+        for item in sums:
+            yield from _leaves(item)
+    elif isinstance(sums, tuple):
+        yield sums
+
+
+def _complete(job: _Job, datasums: tuple[int, ...]) -> str:
+    """Write headers and padding, flush, compare what is on disk with what was computed.
+
+    Returns the SHA-256 of what is on disk.
+    """
+    handle = os.open(job.part, os.O_RDWR)
+    try:
+        if os.fstat(handle).st_size != job.size:
+            raise OutputError(f"{job.path}: its temporary has a wrong size; it was tampered with")
+        for unit, datasum in zip(job.units, datasums, strict=True):
+            _write_at(handle, header_bytes(unit.head, datasum), unit.header_at)
+            data_end = unit.data_at + unit.n_bytes
+            _write_at(handle, bytes(_end(unit) - data_end), data_end)
+        os.fsync(handle)
+        digest = hashlib.sha256()
+        for unit, datasum in zip(job.units, datasums, strict=True):
+            digest.update(os.pread(handle, unit.data_at - unit.header_at, unit.header_at))
+            if _sum_on_disk(handle, unit.data_at, _end(unit), digest) != datasum:
+                raise OutputError(
+                    f"{job.path}: what was read back differs from what was written; "
+                    "check the disk and its file system"
+                )
+        return digest.hexdigest()
+    finally:
+        os.close(handle)
+
+
+def _sum_on_disk(handle: int, start: int, stop: int, digest: hashlib._Hash) -> int:
+    total = 0
+    for at in range(start, stop, _PIECE):
+        piece = os.pread(handle, min(_PIECE, stop - at), at)
+        digest.update(piece)
+        total += int(np.frombuffer(piece, ">u4").sum(dtype=np.uint64))
+    return folded(total)
+
+
+def _rename(job: _Job, written: Written) -> None:
+    if not job.overwrite and os.path.exists(job.path):
+        if file_checksum(job.path) != written.checksum:
+            raise OutputError(f"{job.path} was made by someone else meanwhile; it is left as it is")
+        os.unlink(job.part)
+        return
+    os.replace(job.part, job.path)
+    with contextlib.suppress(OSError):  # some file systems cannot flush a folder, and need not
+        folder = os.open(os.path.dirname(job.path), os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def _finished_before(job: _Job, datasums: tuple[int, ...]) -> Written:
+    """This task ran before, and its result was lost: the final file tells."""
+    if os.path.exists(job.path) and job.compress == "none":
+        handle = os.open(job.path, os.O_RDONLY)
+        try:
+            same = os.fstat(handle).st_size == job.size and all(
+                os.pread(handle, unit.data_at - unit.header_at, unit.header_at)
+                == header_bytes(unit.head, datasum)
+                for unit, datasum in zip(job.units, datasums, strict=True)
+            )
+        finally:
+            os.close(handle)
+        if same:
+            return Written(job.path, job.size, file_checksum(job.path), datasums)
+    raise OutputError(f"{job.path}: its temporary {job.part} was removed before it was finished")

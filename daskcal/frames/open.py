@@ -1,0 +1,182 @@
+"""Files become frames: one lazy Dataset over the pixels of many FITS files."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import xarray as xr
+from dask.base import tokenize
+
+from daskcal.errors import DaskcalWarning, FrameError, GeometryError, UnitError
+from daskcal.fits import Frame, Unreadable, scan
+from daskcal.frames.blocks import DIMS, Stack, assign
+from daskcal.frames.instrument import Instrument
+from daskcal.frames.masks import MASK_ATTRS
+from daskcal.frames.recipe import Files, Recipe
+from daskcal.frames.sections import Section
+from daskcal.frames.table import COORDINATES, frame_table, header_columns
+from daskcal.frames.units import unit_word
+from daskcal.strict import strict_keywords
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Paths = str | PathLike[str] | Iterable[str | PathLike[str]]
+
+
+@strict_keywords
+def open_frames(
+    paths: Paths,
+    *,
+    unit: str | None = None,
+    hdu: int | str | None = None,
+    instrument: Instrument | str | None = None,
+) -> xr.Dataset:
+    """Open FITS frames as one lazy Dataset. Headers are read; pixels are not.
+
+    Parameters
+    ----------
+    paths : path, glob, folder or iterable of them
+        FITS files, plain, gzipped, bzipped or tile-compressed, known by content and not by name;
+        folders are searched with all that is below them.
+    unit : {"adu", "electron"}, optional
+        Unit of the pixels where BUNIT does not say.
+    hdu : int or str, optional
+        Number or EXTNAME of the HDU that holds the image; the first image HDU if not given.
+    instrument : Instrument or str, optional
+        What is known of the camera beside its headers; a name is one of the shipped cameras.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``image (frame, y, x)`` in the stored type, as Dask arrays of one frame × bands of rows;
+        ``mask`` (uint16) where stored pixels can be undefined. On ``frame``: ``path``, ``hdu``,
+        ``imagetyp``, ``exptime`` (s), ``filter`` and the like, and each card as ``hdr_<name>``, all
+        in memory. ``y`` and ``x`` are 0-based detector pixels.
+
+    Raises
+    ------
+    FrameError
+        A file is missing, or one that was named cannot be read. In a folder or glob such a file
+        is left out with a `DaskcalWarning`.
+    GeometryError
+        Frames of different shapes or windows: open them apart.
+    UnitError
+        `unit` is unknown, or frames have different units.
+
+    Examples
+    --------
+    >>> frames = daskcal.open_frames("night/")                             # doctest: +SKIP
+    >>> darks = frames.query(frame="imagetyp == 'dark' and exptime == 300")  # doctest: +SKIP
+    """
+    camera = _camera(instrument)
+    found = scan(paths, hdu=camera.hdu if hdu is None else hdu)
+    _report_unreadable(found.unreadable, paths)
+    if not found.frames:
+        raise FrameError(_name(paths), "no-image", "holds no FITS image; `daskcal ls` lists a folder")
+    table = frame_table(found.frames, camera.keywords)
+    return frames_dataset(found.frames, table, camera, unit=unit)
+
+
+def frames_dataset(
+    frames: Sequence[Frame],
+    table: pd.DataFrame,
+    instrument: Instrument | None = None,
+    *,
+    unit: str | None = None,
+) -> xr.Dataset:
+    """The lazy Dataset of scanned frames and their rows of a `frame_table`, in the same order."""
+    camera = instrument or Instrument()
+    section = _common_section(table)
+    sources = tuple(frame.source for frame in frames)
+    files = Files(sources, section, token=tokenize(*map(_identity, sources)))
+    coords: dict[str, object] = {
+        "path": ("frame", table["path"].to_numpy(dtype=object)),
+        "hdu": ("frame", table["hdu"].to_numpy()),
+    }
+    coords |= {name: ("frame", table[name].to_numpy()) for name in COORDINATES}
+    coords |= {name: ("frame", column) for name, column in header_columns(frames).items()}
+    coords["cards"] = ("frame", np.array([frame.cards for frame in frames], dtype=object))
+    coords["y"] = np.arange(section.y0, section.y1)
+    coords["x"] = np.arange(section.x0, section.x1)
+    for name, value in (("gain", camera.gain), ("rdnoise", camera.rdnoise)):
+        if value is not None:
+            coords[name] = ("frame", np.full(len(frames), float(value)))
+    empty = xr.Dataset(coords=coords, attrs={"steps": []})
+    opened = assign(empty, Stack(Recipe.of(files), section, ()))
+    opened["image"].attrs = _image_attrs(files, table, camera, unit)
+    if "mask" in opened:
+        opened["mask"].attrs = dict(MASK_ATTRS)
+    return opened
+
+
+def _image_attrs(
+    files: Files, table: pd.DataFrame, camera: Instrument, unit: str | None
+) -> dict[str, object]:
+    attrs: dict[str, object] = {"long_name": "pixel values"}
+    known = [word for word in dict.fromkeys(table["unit"]) if word]
+    if len(known) > 1:
+        odd = table["path"][table["unit"] == known[1]].iloc[0]
+        raise UnitError(f"frames have different units: {' and '.join(known)} (the first: {odd})")
+    if known:
+        attrs["units"] = known[0]
+    elif unit is not None:
+        attrs["units"] = unit_word(unit, "unit")
+    elif camera.unit is not None:
+        attrs["units"] = unit_word(camera.unit, "instrument unit")
+    if all(source.bitpix > 0 for source in files.sources):
+        attrs["quantum"] = max(abs(source.bscale) for source in files.sources)
+    return attrs
+
+
+def _common_section(table: pd.DataFrame) -> Section:
+    places = list(zip(table["shape"], table["origin_y"], table["origin_x"], strict=True))
+    counts = {place: places.count(place) for place in dict.fromkeys(places)}
+    if len(counts) > 1:
+        usual = max(counts, key=lambda place: counts[place])
+        odd = next(i for i, place in enumerate(places) if place != usual)
+        raise GeometryError(
+            f"{table['path'].iloc[odd]} is {_window(places[odd])}, and {counts[usual]} other "
+            f"frame{'s are' if counts[usual] > 1 else ' is'} {_window(usual)}: "
+            "frames of one Dataset share shape and window; open them apart"
+        )
+    (ny, nx), y0, x0 = places[0]
+    return Section(int(y0), int(y0) + ny, int(x0), int(x0) + nx)
+
+
+def _window(place: tuple[tuple[int, int], int, int]) -> str:
+    (ny, nx), y0, x0 = place
+    return f"{ny} rows × {nx} columns" + (f" from row {y0}, column {x0}" if y0 or x0 else "")
+
+
+def _identity(source: object) -> tuple[object, ...]:
+    return tuple(getattr(source, name) for name in source.__slots__)  # type: ignore[attr-defined]
+
+
+def _camera(instrument: Instrument | str | None) -> Instrument:
+    if isinstance(instrument, str):
+        from daskcal.instruments import instrument as shipped
+
+        return shipped(instrument)
+    return instrument or Instrument()
+
+
+def _report_unreadable(unreadable: Sequence[Unreadable], paths: Paths) -> None:
+    named = [paths] if isinstance(paths, str | PathLike) else list(paths)
+    files = {str(Path(p).absolute()) for p in named}
+    for bad in unreadable:
+        if bad.path in files:
+            raise FrameError(bad.path, bad.reason, bad.message, bad.hdu)
+        warnings.warn(f"left out: {bad.path}: {bad.message}", DaskcalWarning, stacklevel=4)
+
+
+def _name(paths: Paths) -> str:
+    return str(paths) if isinstance(paths, str | PathLike) else ", ".join(map(str, paths))
+
+
+__all__ = ["DIMS", "frames_dataset", "open_frames"]

@@ -1,0 +1,64 @@
+"""The list of what was done to frames: kept in ``attrs["steps"]``, written to product headers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+
+@dataclass(frozen=True, slots=True)
+class MasterId:
+    """Which master: its file and checksum, or the name of the array where it has no file."""
+
+    file: str
+    checksum: str
+
+
+@dataclass(frozen=True, slots=True)
+class StepRecord:
+    """One step that was done, with its parameters and the masters that it used."""
+
+    step: str
+    parameters: dict[str, Any]
+    masters: tuple[MasterId, ...] = ()
+
+    def to_json(self) -> str:
+        """One line of JSON, the same for the same step."""
+        out: dict[str, Any] = {"step": self.step, **self.parameters}
+        if self.masters:
+            out["masters"] = [asdict(master) for master in self.masters]
+        return json.dumps(out, sort_keys=False, default=str)
+
+    @classmethod
+    def from_json(cls, text: str) -> StepRecord:
+        """Read `to_json`'s line."""
+        found = json.loads(text)
+        masters = tuple(MasterId(**master) for master in found.pop("masters", ()))
+        return cls(found.pop("step"), found, masters)
+
+
+def steps_of(frames: xr.Dataset) -> list[StepRecord] | None:
+    """What was done to frames or a master, in order; None where nobody recorded it."""
+    texts: Sequence[str] | None = frames.attrs.get("steps")
+    return None if texts is None else [StepRecord.from_json(text) for text in texts]
+
+
+def last_step(frames: xr.Dataset, step: str) -> StepRecord | None:
+    """The last record of one kind of step, if it was done."""
+    return next((r for r in reversed(steps_of(frames) or []) if r.step == step), None)
+
+
+def with_step(frames: xr.Dataset, record: StepRecord) -> xr.Dataset:
+    """`frames` with one more record."""
+    return frames.assign_attrs(steps=[*frames.attrs.get("steps", []), record.to_json()])
+
+
+def one_or_all(values: np.ndarray) -> float | list[float]:
+    """A value for each frame as a record keeps it: one number where all are equal."""
+    unique = np.unique(values)
+    return float(unique[0]) if unique.size == 1 else [float(value) for value in values]

@@ -1,0 +1,106 @@
+"""What headers say of frames, as columns: one table for opening, selecting, grouping and planning."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from daskcal.fits import DEFAULT_KEYWORDS, Frame, Keywords, card_comments, normalise
+
+NUMBERS = ("exptime", "darktime", "gain", "rdnoise", "ccd_temp")
+COORDINATES = (
+    "imagetyp",
+    "exptime",
+    "darktime",
+    "filter",
+    "object",
+    "date_obs",
+    "gain",
+    "rdnoise",
+    "ccd_temp",
+    "binning",
+    "detector",
+    "instrument",
+    "readout_mode",
+    "flat_kind",
+)
+
+
+def header_name(keyword: str) -> str:
+    """The coordinate that holds a header keyword: ``DATE-OBS`` is ``hdr_date_obs``."""
+    return "hdr_" + re.sub(r"\W", "_", keyword.strip().lower())
+
+
+def frame_table(frames: Sequence[Frame], keywords: Keywords = DEFAULT_KEYWORDS) -> pd.DataFrame:
+    """One row for each frame, in order: what the words of the data model are for it.
+
+    Columns are `COORDINATES`, ``path``, ``hdu``, ``unit``, ``shape`` (rows, columns), ``origin_y``,
+    ``origin_x``, ``origin_known`` and ``fingerprint``. Missing text is ``""``, a missing number NaN,
+    a missing time NaT.
+    """
+    values = [normalise(frame.header, keywords, card_comments(frame.cards)) for frame in frames]
+    more = ("unit", "origin_y", "origin_x", "origin_known")
+    columns: dict[str, object] = {
+        name: _column([getattr(v, name) for v in values], name) for name in (*COORDINATES, *more)
+    }
+    columns["path"] = _objects([frame.source.path for frame in frames])
+    columns["hdu"] = np.array([frame.source.hdu for frame in frames], dtype=np.int64)
+    columns["shape"] = _objects([frame.source.shape for frame in frames])
+    columns["fingerprint"] = _objects([frame.fingerprint for frame in frames])
+    return pd.DataFrame(columns)
+
+
+def header_columns(frames: Sequence[Frame]) -> dict[str, np.ndarray]:
+    """Every keyword of the frames' headers as a column, named by `header_name`.
+
+    Numbers stay numbers where all frames give one (NaN where a frame lacks the card); otherwise
+    the column is text, ``""`` where a frame lacks the card.
+    """
+    names = dict.fromkeys(keyword for frame in frames for keyword in frame.header)
+    return {
+        header_name(name): header_column([frame.header.get(name) for frame in frames])
+        for name in names
+    }
+
+
+def header_column(values: Sequence[object]) -> np.ndarray:
+    """One header keyword of several frames as an array of one type; None is a missing card."""
+    present = [v for v in values if v is not None]
+    if present and all(isinstance(v, bool) for v in present) and len(present) == len(values):
+        return np.array(values, dtype=bool)
+    if present and all(isinstance(v, int | float) and not isinstance(v, bool) for v in present):
+        if len(present) == len(values) and all(isinstance(v, int) for v in present):
+            try:
+                return np.array(values, dtype=np.int64)
+            except OverflowError:
+                pass
+        return np.array([np.nan if v is None else v for v in values], dtype=np.float64)
+    return _objects(["" if v is None else _text(v) for v in values])
+
+
+def _text(value: object) -> str:
+    if isinstance(value, bool):
+        return "T" if value else "F"
+    return str(value)
+
+
+def _column(values: Sequence[object], name: str) -> np.ndarray:
+    if name == "date_obs":
+        return np.array(values, dtype="datetime64[us]")
+    if name in NUMBERS:
+        return np.array(values, dtype=np.float64)
+    if name in ("origin_y", "origin_x"):
+        return np.array(values, dtype=np.int64)
+    if name == "origin_known":
+        return np.array(values, dtype=bool)
+    return _objects(values)
+
+
+def _objects(values: Sequence[object]) -> np.ndarray:
+    column = np.empty(len(values), dtype=object)
+    column[:] = values
+    return column
+

@@ -1,0 +1,470 @@
+"""Every key that a night's configuration may hold: its meaning, its default, what is allowed."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal, get_args
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
+
+from daskcal.errors import nearest
+from daskcal.frames.sections import fits_section, python_section
+from daskcal.masters.match import Rules
+from daskcal.night.config_errors import Unset
+from daskcal.night.query import parse_query
+
+ImageType = Literal["bias", "dark", "flat", "science", "other"]
+FlatKind = Literal["dome", "sky", "twilight", ""]
+Switch = Literal["auto"] | bool
+
+NORMALISED_NAMES = (
+    "imagetyp",
+    "flat_kind",
+    "exptime",
+    "darktime",
+    "filter",
+    "object",
+    "date_obs",
+    "gain",
+    "rdnoise",
+    "ccd_temp",
+    "binning",
+    "detector",
+    "instrument",
+    "readout_mode",
+    "unit",
+)
+
+_NO_LIMIT = (10**9, 10**9)  # shape against which a section's syntax alone is checked
+
+
+def parse_section(text: str) -> tuple[Literal["header", "none", "python", "fits"], str]:
+    """Split a section of the config into its form and its text.
+
+    A bracket is read as Python reads it (rows first, 0-based, the end not included) unless the
+    word ``fits`` stands before it (columns first, 1-based, the end included): ``[1:9,1:9]`` alone
+    could be either, so it is never guessed.
+
+    Returns
+    -------
+    form : str
+        ``header`` or ``none`` (no text), ``python`` or ``fits``.
+    text : str
+        The bracket, for `daskcal.frames.sections`.
+    """
+    word = text.strip()
+    if word in ("header", "none"):
+        return word, ""  # type: ignore[return-value]
+    if word[:4].lower() == "fits":
+        bracket = word[4:].strip()
+        fits_section(bracket, _NO_LIMIT)
+        return "fits", bracket
+    if not word.startswith("["):
+        raise ValueError(nearest(word, ("header", "none")))
+    python_section(word, _NO_LIMIT)
+    return "python", word
+
+
+def _check_section(text: str) -> str:
+    parse_section(text)
+    return text
+
+
+NotNegative = Annotated[float, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=0)]
+AtLeastOne = Annotated[int, Field(ge=1)]
+Words = Annotated[tuple[str, ...], Field(strict=False)]
+Section = Annotated[str, AfterValidator(_check_section)]
+
+
+class Table(BaseModel):
+    """One table of the config: frozen, no unknown key, no silent change of type."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class Instrument(Table):
+    """The camera, where the headers do not say it or say it wrongly."""
+
+    name: Annotated[str | None, Unset("header")] = Field(
+        default=None, description="Name of the camera, for the report."
+    )
+    unit: Annotated[Literal["adu", "electron"] | None, Unset("header")] = Field(
+        default=None, description="Unit of the raw pixel values."
+    )
+    gain: Annotated[Positive | None, Unset("header")] = Field(
+        default=None, description="Gain in electron/adu."
+    )
+    rdnoise: Annotated[NotNegative | None, Unset("header")] = Field(
+        default=None, description="Read noise in electron."
+    )
+    saturation: Annotated[Positive | None, Unset("header")] = Field(
+        default=None, description="Raw value in adu at which a pixel counts as saturated."
+    )
+    bias_level: Annotated[float | None, Unset("unknown")] = Field(
+        default=None,
+        description="Level of a bias frame in adu; the noise model needs it where the bias leaves "
+        "only inside a dark and no overscan is used.",
+    )
+    detector: Annotated[str | None, Unset("header")] = Field(
+        default=None, description="Name of the detector, given to every frame."
+    )
+    hdu: Annotated[Count | str | None, Unset("first")] = Field(
+        default=None,
+        description="Number or name of the HDU to read; 'first' is the first with an image.",
+    )
+
+
+class ClassifyRule(Table):
+    """What a frame is, by its header or its name: the first rule that fits a frame decides."""
+
+    when: str = Field(
+        default="",
+        description="Condition on header keywords (upper case, hyphens as underscores) and "
+        "normalised names (lower case).",
+        examples=["OBSTYPE == 'DARK' and EXPTIME == 0"],
+    )
+    files: str = Field(
+        default="",
+        description="Glob that the file's name, or its path within the night, must fit.",
+        examples=["bias_*.fits"],
+    )
+    imagetyp: ImageType = Field(description="What such a frame is.", examples=["bias"])
+    flat_kind: FlatKind = Field(default="", description="Which kind of flat it is.")
+    filter: str | None = Field(
+        default=None, description="The filter it was taken through.", examples=["V"]
+    )
+
+    @field_validator("when")
+    @classmethod
+    def _query_is_sound(cls, text: str) -> str:
+        if text:
+            parse_query(text)
+        return text
+
+    @model_validator(mode="after")
+    def _has_a_condition(self) -> ClassifyRule:
+        if not (self.when or self.files):
+            raise ValueError("a rule needs a condition: give 'when' or 'files' (or both)")
+        if self.flat_kind and self.imagetyp != "flat":
+            raise ValueError(f"flat_kind is for flats only; here imagetyp = {self.imagetyp!r}")
+        return self
+
+
+class Select(Table):
+    """Which frames of the folder are used."""
+
+    query: str = Field(
+        default="", description="Condition, written like [[classify]] when; '' uses every frame."
+    )
+    exclude: Words = Field(
+        default=(), description="Globs of file names, or of paths within the night, to leave out."
+    )
+
+    @field_validator("query")
+    @classmethod
+    def _query_is_sound(cls, text: str) -> str:
+        if text:
+            parse_query(text)
+        return text
+
+
+class Overscan(Table):
+    """Subtraction of the overscan level."""
+
+    section: Section = Field(
+        default="header",
+        description="Overscan pixels: '[:, 2055:]' as in Python, 'fits [2056:2148,1:4128]' as in "
+        "headers, 'header' (BIASSEC, where there is one) or 'none'.",
+    )
+    method: Literal["median", "mean"] = Field(
+        default="median", description="Statistic of the pixels."
+    )
+    axis: Annotated[Literal["row", "column"] | None, Unset("auto")] = Field(
+        default=None,
+        description="One level for each row, or one for each column; 'auto' goes by the shape of "
+        "the section.",
+    )
+    clip: Annotated[Positive | None, Unset("none")] = Field(
+        default=None, description="Pixels beyond so many σ of their row or column are left out."
+    )
+    model: Annotated[Literal["polynomial", "legendre", "spline"] | None, Unset("none")] = Field(
+        default=None, description="Curve fitted to the levels; 'none' uses them as they are."
+    )
+    order: Count = Field(
+        default=1, description="Degree of the curve; for a spline, its number of pieces."
+    )
+
+    @model_validator(mode="after")
+    def _spline_has_a_piece(self) -> Overscan:
+        if self.model == "spline" and self.order < 1:
+            raise ValueError("overscan.order = 0: a spline needs at least one piece")
+        return self
+
+
+class Trim(Table):
+    """The part of the frame that is kept."""
+
+    section: Section = Field(
+        default="header",
+        description="Pixels to keep: written as for the overscan; 'header' is TRIMSEC, where there "
+        "is one.",
+    )
+
+
+class Bias(Table):
+    """Subtraction of the master bias."""
+
+    subtract: Switch = Field(
+        default="auto",
+        description="'auto' subtracts it from everything where the night has bias frames; false "
+        "makes it and does not use it: darks then keep their bias and cannot be scaled.",
+    )
+
+
+class Dark(Table):
+    """Subtraction of the master dark."""
+
+    subtract: Switch = Field(
+        default="auto", description="'auto' subtracts one where the night has dark frames."
+    )
+    scale: Switch = Field(
+        default="auto",
+        description="Scale darks by their dark time: true always, false never, 'auto' where no "
+        "dark lies within the tolerance. Needs a master bias.",
+    )
+    tolerance: NotNegative = Field(
+        default=0.5, description="Largest difference in s between exposures for an unscaled dark."
+    )
+    max_scale: Positive = Field(
+        default=3.0,
+        description="Largest ratio by which a dark may be scaled up; down has no limit, since it "
+        "only lowers the dark's noise.",
+    )
+    hot_threshold: Annotated[Positive | Literal["auto"] | None, Unset("none")] = Field(
+        default="auto",
+        description="Dark current in electron/s above which a pixel is flagged hot; 'auto' is 8 "
+        "robust σ above the median of the master dark.",
+    )
+
+
+class Flat(Table):
+    """Division by the master flat."""
+
+    correct: Switch = Field(
+        default="auto", description="'auto' divides by one where the night has flat frames."
+    )
+    subtract_dark: Switch = Field(
+        default="auto",
+        description="Take the dark off the flats too; 'auto' does where a dark fits.",
+    )
+    normalise: Literal["mean", "median"] = Field(
+        default="mean", description="Statistic of its good pixels that becomes 1."
+    )
+    min_value: NotNegative = Field(
+        default=0.1, description="Pixels of the normalised flat below this are masked as low_flat."
+    )
+
+
+class Combine(Table):
+    """How frames of one kind become a master."""
+
+    method: Literal["average", "median", "sum"] = Field(
+        default="average", description="How to combine."
+    )
+    reject: Literal["sigma", "minmax", "none"] = Field(
+        default="sigma", description="How outliers are rejected."
+    )
+    low: Annotated[NotNegative | None, Unset("none")] = Field(
+        default=5.0, description="Sigma clipping: limit below the centre, in σ."
+    )
+    high: Annotated[NotNegative | None, Unset("none")] = Field(
+        default=5.0, description="Sigma clipping: limit above the centre, in σ."
+    )
+    center: Literal["median", "mean"] = Field(
+        default="median", description="Sigma clipping: the centre."
+    )
+    spread: Literal["mad_std", "std"] = Field(
+        default="mad_std", description="Sigma clipping: the estimate of σ."
+    )
+    maxiters: Annotated[AtLeastOne | None, Unset("converge")] = Field(
+        default=1,
+        description="Sigma clipping: number of passes; 'converge' clips until nothing changes.",
+    )
+    sigma_floor: NotNegative | Literal["auto"] = Field(
+        default="auto",
+        description="Sigma clipping: smallest σ, in units of the pixels; 'auto' is the noise model "
+        "where known, else 0.5 adu.",
+    )
+    n_low: Count = Field(default=1, description="minmax: lowest values rejected of each pixel.")
+    n_high: Count = Field(default=1, description="minmax: highest values rejected of each pixel.")
+    scale: Annotated[Literal["median", "mean"] | None, Unset("none")] = Field(
+        default=None, description="Divide each frame by this statistic before rejection."
+    )
+    min_frames: AtLeastOne = Field(default=1, description="With fewer frames no master is made.")
+
+
+class CombineFlat(Combine):
+    """How flats become a master."""
+
+    scale: Annotated[Literal["median", "mean"] | None, Unset("none")] = Field(
+        default="median", description="Divide each frame by this statistic before rejection."
+    )
+
+
+class CombineKinds(Table):
+    """How masters are made, for each kind."""
+
+    bias: Combine = Field(default=Combine(), description="Master biases.")
+    dark: Combine = Field(default=Combine(), description="Master darks.")
+    flat: CombineFlat = Field(default=CombineFlat(), description="Master flats.")
+
+
+class Mask(Table):
+    """Pixels known to be bad."""
+
+    bad_pixels: Annotated[str | None, Unset("none")] = Field(
+        default=None,
+        description="FITS image that is not 0 at bad pixels; a relative path starts at the folder "
+        "of this file.",
+    )
+
+
+class MatchTable(Table):
+    """Which properties a master must share with a frame; false switches a rule off."""
+
+    detector: bool = Field(default=True, description="Same detector.")
+    binning: bool = Field(default=True, description="Same binning.")
+    shape: bool = Field(
+        default=True, description="Same raw shape and window, or a master that covers it."
+    )
+    gain: bool = Field(default=True, description="Same gain.")
+    readout_mode: bool = Field(default=True, description="Same readout mode.")
+    filter: bool = Field(default=True, description="Flats: same filter.")
+    flat_kind: Annotated[tuple[FlatKind, ...], Field(strict=False)] = Field(
+        default=("dome", "sky", "twilight", ""),
+        description="Flats: kinds allowed, the preferred first; '' is a flat of unknown kind.",
+    )
+    temperature: Annotated[NotNegative | None, Unset("none")] = Field(
+        default=None, description="Largest difference in CCD temperature, in K."
+    )
+    days: Annotated[NotNegative | None, Unset("none")] = Field(
+        default=None, description="Largest difference in time, in days."
+    )
+
+
+class Variance(Table):
+    """Uncertainties."""
+
+    create: Switch = Field(
+        default="auto", description="'auto' makes them where gain and read noise are known."
+    )
+
+
+class Output(Table):
+    """What is written."""
+
+    products: Annotated[
+        tuple[Literal["image", "uncert", "mask"], ...], Field(strict=False, min_length=1)
+    ] = Field(default=("image", "uncert", "mask"), description="Planes of each product.")
+    format: Literal["fits", "zarr"] = Field(
+        default="fits", description="Form of the science products."
+    )
+    compress: Literal["none", "rice"] = Field(
+        default="none", description="Compression of FITS images."
+    )
+    gain_correct: bool = Field(
+        default=False,
+        description="Products in electron (true) or in the unit of the raw frames (false).",
+    )
+    keep_calibrated: bool = Field(
+        default=False, description="Write the calibrated bias, dark and flat frames as well."
+    )
+
+    @field_validator("products")
+    @classmethod
+    def _has_an_image(cls, words: tuple[str, ...]) -> tuple[str, ...]:
+        if "image" not in words or len(set(words)) < len(words):
+            raise ValueError("products need 'image', and each word once")
+        return words
+
+
+class NightConfig(Table):
+    """A night's configuration. Every key has a default, so that none need be given."""
+
+    extends: str = Field(
+        default="", description="Name of a shipped camera that this file starts from; '' for none."
+    )
+    instrument: Instrument = Field(default=Instrument(), description="")
+    keywords: dict[str, Words] = Field(
+        default={},
+        description="Header keywords tried first for a normalised name: "
+        + ", ".join(NORMALISED_NAMES)
+        + ".",
+        examples=['exptime = ["EXPOSURE"]'],
+    )
+    types: dict[str, ImageType] = Field(
+        default={},
+        description="What the camera's words for a frame's type (IMAGETYP, OBSTYPE) mean: "
+        + ", ".join(get_args(ImageType))
+        + ".",
+        examples=['FLATFIELD = "flat"'],
+    )
+    classify: Annotated[tuple[ClassifyRule, ...], Field(strict=False)] = Field(
+        default=(), description="", examples=["rule"]
+    )
+    select: Select = Field(default=Select(), description="")
+    overscan: Overscan = Field(default=Overscan(), description="")
+    trim: Trim = Field(default=Trim(), description="")
+    bias: Bias = Field(default=Bias(), description="")
+    dark: Dark = Field(default=Dark(), description="")
+    flat: Flat = Field(default=Flat(), description="")
+    combine: CombineKinds = Field(default=CombineKinds(), description="")
+    mask: Mask = Field(default=Mask(), description="")
+    match: MatchTable = Field(default=MatchTable(), description="")
+    variance: Variance = Field(default=Variance(), description="")
+    output: Output = Field(default=Output(), description="")
+
+    @field_validator("keywords")
+    @classmethod
+    def _keywords_are_known(cls, given: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+        for name, cards in given.items():
+            if name not in NORMALISED_NAMES:
+                raise ValueError(f"unknown name {name!r}; {nearest(name, NORMALISED_NAMES)}")
+            for card in cards:
+                if not re.fullmatch(r"[A-Z0-9_ -]{1,68}", card):
+                    raise ValueError(f"{name} lists {card!r}, which is no header keyword")
+        return given
+
+    @model_validator(mode="after")
+    def _scaled_darks_need_a_bias(self) -> NightConfig:
+        if self.dark.scale is True and self.bias.subtract is False:
+            raise ValueError(
+                "dark.scale = true needs the bias subtracted, and bias.subtract = false: a dark "
+                "that holds its bias cannot be scaled"
+            )
+        return self
+
+    def rules(self, *, has_bias: bool) -> Rules:
+        """The rules by which frames find their masters.
+
+        Parameters
+        ----------
+        has_bias : bool
+            Whether the bias has been taken off the darks and can be taken off the frame.
+        """
+        return Rules(
+            **self.match.model_dump(),
+            exposure_tolerance=self.dark.tolerance,
+            scale_darks=self.dark.scale,
+            max_scale=self.dark.max_scale,
+            has_bias=has_bias and self.bias.subtract is not False,
+        )

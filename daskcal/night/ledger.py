@@ -1,0 +1,270 @@
+"""The record of every frame found and every product made."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import BeforeValidator, TypeAdapter, ValidationError
+
+from daskcal.atomic import write_atomically
+from daskcal.errors import ArgumentError, ConfigError, choose
+
+FORMAT = "daskcal-ledger-1"
+
+FRAME_STATUS = ("used", "skipped", "failed")
+PRODUCT_STATUS = ("made", "failed", "missing")
+PRODUCT_KINDS = ("bias", "dark", "flat", "science", "calibrated")
+ROLES = ("frame", "bias", "dark", "flat", "bad_pixel_mask")
+CHOICE_KINDS = ("select", "exclude", "config")
+
+# JSON has no NaN: an unknown number is null in the file
+Number = Annotated[float, BeforeValidator(lambda value: math.nan if value is None else value)]
+
+
+@dataclass(frozen=True, slots=True)
+class FrameEntry:
+    """One image HDU that was found, or one file in which none could be.
+
+    Attributes
+    ----------
+    path : str
+        Relative to the night's folder where it lies inside, else absolute.
+    hdu : int or None
+        None for a file whose HDUs could not be told apart.
+    fingerprint : str
+        Of its content; "" where it could not be read.
+    exptime : float
+        Seconds; NaN where unknown.
+    date_obs : str
+        ISO time, UTC; "" where unknown.
+    reason : str
+        Why it was skipped or failed (required then); what it was used for.
+    """
+
+    path: str
+    hdu: int | None
+    status: Literal["used", "skipped", "failed"]
+    reason: str = ""
+    fingerprint: str = ""
+    imagetyp: str = ""
+    exptime: Number = math.nan
+    filter: str = ""
+    object: str = ""
+    date_obs: str = ""
+
+    def __post_init__(self) -> None:
+        choose("status", self.status, FRAME_STATUS)
+        if self.status != "used" and not self.reason:
+            raise ArgumentError(f"{self.path} is {self.status} and no reason is given")
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """One frame or master that went into a product."""
+
+    path: str
+    hdu: int | None
+    fingerprint: str
+    role: Literal["frame", "bias", "dark", "flat", "bad_pixel_mask"] = "frame"
+
+    def __post_init__(self) -> None:
+        choose("role", self.role, ROLES)
+
+
+@dataclass(frozen=True, slots=True)
+class ProductEntry:
+    """One product that was made, that failed, or that was wanted and could not be made.
+
+    Attributes
+    ----------
+    name : str
+        Path below the output folder, with forward slashes: ``masters/bias.fits``.
+    used : bool
+        False for a master that no other product took.
+    masters : tuple of str
+        Names of the masters that calibrated it.
+    rules : tuple of str
+        One line each: the rules that chose the masters, and how they came out.
+    figures : mapping of str to float
+        Key figures by name, such as ``median``; NaN where unknown.
+    reason : str
+        Why it failed or is missing (required then), with the nearest miss.
+    size : int
+        Bytes on disk.
+    seconds : float
+        Wall-clock time it took; NaN where it was not timed.
+    """
+
+    name: str
+    kind: Literal["bias", "dark", "flat", "science", "calibrated"]
+    status: Literal["made", "failed", "missing"]
+    used: bool = True
+    inputs: tuple[Input, ...] = ()
+    masters: tuple[str, ...] = ()
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    checksum: str = ""
+    size: int = 0
+    seconds: Number = math.nan
+    reason: str = ""
+    rules: tuple[str, ...] = ()
+    figures: Mapping[str, Number] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        choose("kind", self.kind, PRODUCT_KINDS)
+        choose("status", self.status, PRODUCT_STATUS)
+        if self.status != "made" and not self.reason:
+            raise ArgumentError(f"{self.name} is {self.status} and no reason is given")
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What the user chose: a selection, and the frames that it left out or changed."""
+
+    kind: Literal["select", "exclude", "config"]
+    expression: str
+    frames: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        choose("kind", self.kind, CHOICE_KINDS)
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Frames by status; ``found == used + skipped + failed``."""
+
+    found: int
+    used: int
+    skipped: int
+    failed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """The record of one run.
+
+    Attributes
+    ----------
+    version : str
+        Of daskcal.
+    command, config : str
+        What was run, and the text of the configuration that it ran with.
+    started, finished : str
+        ISO times, UTC. The ledger alone knows the time of day; products do not.
+    choices, frames, products : tuple
+        Each frame (path and HDU) and each product (name) once.
+    messages : tuple of str
+        Warnings to the reader, such as a header's read noise that the frames contradict.
+    """
+
+    version: str
+    command: str = ""
+    config: str = ""
+    started: str = ""
+    finished: str = ""
+    choices: tuple[Choice, ...] = ()
+    frames: tuple[FrameEntry, ...] = ()
+    products: tuple[ProductEntry, ...] = ()
+    messages: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _once("frame", ((frame.path, frame.hdu) for frame in self.frames))
+        _once("product", (product.name for product in self.products))
+        counts = self.counts()
+        if counts.found != counts.used + counts.skipped + counts.failed:
+            raise ArgumentError(f"frames do not add up: {counts}")
+
+    def counts(self) -> Counts:
+        """How many frames were found, used, skipped and failed."""
+        by = Counter(frame.status for frame in self.frames)
+        return Counts(len(self.frames), by["used"], by["skipped"], by["failed"])
+
+    def exit_status(self) -> int:
+        """The exit status of the run.
+
+        0: all made. 3: made, with frames or products skipped. 1: nothing made, or a product failed.
+        """
+        made = Counter(product.status for product in self.products)
+        if made["failed"] or not made["made"]:
+            return 1
+        counts = self.counts()
+        return 3 if made["missing"] or counts.used < counts.found else 0
+
+
+def write_ledger(ledger: Ledger, path: str | Path) -> Path:
+    """Write `ledger` as JSON, whole or not at all; numbers that are not finite become null.
+
+    Raises
+    ------
+    OutputError
+        Where it cannot be written.
+    """
+    record = {"format": FORMAT, **_plain(ledger, "ledger")}
+    text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    # a lone surrogate (a file name that is not UTF-8) must not cost the ledger
+    return write_atomically(path, text.encode("utf-8", "backslashreplace"))
+
+
+def read_ledger(path: str | Path) -> Ledger:
+    """Read a ledger that `write_ledger` wrote.
+
+    Raises
+    ------
+    ConfigError
+        Where there is none, or it is damaged or of another version; names the file.
+    """
+    try:
+        record = json.loads(Path(path).read_bytes())
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror or error}") from error
+    except ValueError as error:
+        raise ConfigError(f"{path} is damaged, not JSON: {error}; run the night again") from error
+    form = record.pop("format", None) if isinstance(record, dict) else None
+    if form != FORMAT:
+        raise ConfigError(
+            f"{path} has the format {form!r}, expected {FORMAT!r}: it is not a ledger, or one of "
+            "another version of daskcal; run the night again"
+        )
+    try:
+        return TypeAdapter(Ledger).validate_python(record)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(step) for step in first["loc"])
+        raise ConfigError(f"{path} is damaged at {place}: {first['msg']}") from error
+
+
+def _once(what: str, keys: Iterable[object]) -> None:
+    for key, times in Counter(keys).items():
+        if times > 1:
+            raise ArgumentError(f"the {what} {key} is in the ledger {times} times")
+
+
+def _plain(value: Any, place: str) -> Any:
+    """`value` as JSON knows it: records in the order of their fields, mappings in sorted order."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        names = [field.name for field in dataclasses.fields(value)]
+        return {name: _plain(getattr(value, name), f"{place}.{name}") for name in names}
+    if isinstance(value, Mapping):
+        pairs = sorted((str(key), item) for key, item in value.items())
+        return {key: _plain(item, f"{place}.{key}") for key, item in pairs}
+    if isinstance(value, np.datetime64 | datetime.date):
+        return "" if str(value) == "NaT" else str(value)
+    if isinstance(value, np.generic | np.ndarray):
+        return _plain(value.tolist(), place)
+    if isinstance(value, list | tuple):
+        return [_plain(item, f"{place}[{i}]") for i, item in enumerate(value)]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Path):
+        return str(value)
+    if value is None or isinstance(value, str | int):
+        return value
+    raise ArgumentError(f"{place} is a {type(value).__name__}, which a ledger cannot hold")

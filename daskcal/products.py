@@ -1,0 +1,361 @@
+"""Frames and masters as FITS products, and back."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+from collections.abc import Callable, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import dask
+import dask.array as da
+import numpy as np
+import xarray as xr
+
+from daskcal.errors import ArgumentError, OutputError, choose
+from daskcal.fits.cards import CARD, make_card
+from daskcal.fits.header import parse
+from daskcal.fits.keywords import FrameValues, normalise
+from daskcal.fits.product_header import PREFIX, Fact, product_cards
+from daskcal.fits.write import Plane, Written, discard_temporaries, fits_sink
+from daskcal.frames.blocks import blocks
+from daskcal.frames.masks import MASK_ATTRS
+from daskcal.frames.master import open_master
+from daskcal.strict import strict_keywords
+
+PLANES = ("image", "uncert", "mask")
+_BAND = 1 << 20  # pixels of a band of one frame
+_AT_ONCE = 4  # frames computed together: enough to keep threads busy, few enough for memory
+
+__all__ = ["open_master", "product_names", "to_fits"]
+
+
+@strict_keywords
+def to_fits(
+    ds: xr.Dataset,
+    path: str | PathLike[str],
+    *,
+    planes: Sequence[str] = PLANES,
+    overwrite: bool = False,
+    compress: str = "none",
+    names: Sequence[str] | None = None,
+    compute: bool = True,
+) -> list[Written] | list[da.Array]:
+    """Write a master to a FITS file, or each of several frames to one of its own.
+
+    Bands of rows are written as they are computed. Each file appears under its name when it is
+    complete and checked; one that stood there survives any failure.
+
+    Parameters
+    ----------
+    ds : xarray.Dataset
+        A master (y, x), or frames (frame, y, x).
+    path : str or path
+        The file of a master; the folder of frames, made where it is missing.
+    planes : sequence of {"image", "uncert", "mask"}
+        What to write; ``image`` is always there. UNCERT is the standard deviation of ``variance``
+        and ``variance_shared`` together, and is left out where there is no ``variance``.
+    overwrite : bool
+        Replace existing files.
+    compress : {"none", "rice"}
+        ``rice``: tile compression, floats quantised to 1/16 of the noise. The image is
+        then in HDU 1 (``CCDData.read(path, hdu=1)``).
+    names : sequence of str, optional
+        File name of each frame without ``.fits``; by default that of its raw file
+        (`product_names`).
+    compute : bool
+        False gives lazy arrays instead, one for each file; ``dask.compute(*arrays)`` writes them.
+
+    Returns
+    -------
+    list of Written
+        Path, size and checksum of each file.
+
+    Raises
+    ------
+    OutputError
+        A folder is missing or cannot be written, a file exists, the disk is too full.
+    ArgumentError
+        Unknown plane, or not as many `names` as frames.
+    """
+    for plane in planes:
+        choose("planes", plane, PLANES)
+    path = Path(path)
+    if "frame" not in ds["image"].dims:
+        targets = [path]
+        jobs = [lambda: _master_planes(ds, planes)]
+    else:
+        targets = _frame_targets(ds, path, names)
+        jobs = [_frame_job(ds, i, planes) for i in range(ds.sizes["frame"])]
+    sinks = [
+        fits_sink(target, job(), overwrite=overwrite, compress=compress)
+        for target, job in zip(targets, jobs, strict=True)
+    ]
+    return _computed(sinks, targets) if compute else sinks
+
+
+def _computed(sinks: list[da.Array], targets: list[Path]) -> list[Written]:
+    written: list[Written] = []
+    try:
+        for at in range(0, len(sinks), _AT_ONCE):
+            written += dask.compute(*sinks[at : at + _AT_ONCE])
+    except BaseException:
+        for target in targets:
+            discard_temporaries(target)
+        raise
+    return written
+
+
+# --- names --------------------------------------------------------------------------------------
+
+_ENDING = re.compile(r"\.(fits?|fts|fz|gz|bz2)$", re.IGNORECASE)
+
+
+def product_names(paths: Sequence[str], hdus: Sequence[int]) -> list[str]:
+    """Names of frames' products, without ``.fits``: the stems of the raw files, made distinct.
+
+    Where stems collide (also on file systems that take ``A`` for ``a``), the HDU, the ending or the
+    folder is added, whichever tells the files apart, and else a number.
+    """
+    parts = [_split(path) for path in paths]
+    names = [stem for stem, _ in parts]
+    groups: dict[str, list[int]] = {}
+    for i, name in enumerate(names):
+        groups.setdefault(name.casefold(), []).append(i)
+    taken = {key for key, group in groups.items() if len(group) == 1}
+    for group in groups.values():
+        if len(group) > 1:
+            stem = [names[i] for i in group]
+            for i, name in zip(group, _told_apart(stem, group, paths, hdus, taken), strict=True):
+                names[i] = name
+                taken.add(name.casefold())
+    return names
+
+
+def _split(path: str) -> tuple[str, str]:
+    stem, ending = os.path.basename(path), ""
+    while found := _ENDING.search(stem):
+        stem, ending = stem[: found.start()], f"_{found[1]}{ending}"
+    return stem or "frame", ending
+
+
+def _told_apart(
+    stems: list[str], group: list[int], paths: Sequence[str], hdus: Sequence[int], taken: set[str]
+) -> list[str]:
+    hints = (
+        [f"_hdu{hdus[i]}" for i in group],
+        [_split(paths[i])[1] for i in group],
+        [f"_{os.path.basename(os.path.dirname(paths[i]))}" for i in group],
+    )
+    for hint in hints:
+        names = [stem + tail for stem, tail in zip(stems, hint, strict=True)]
+        folded = {name.casefold() for name in names}
+        if len(folded) == len(names) and not folded & taken:
+            return names
+    names = []
+    for stem in stems:
+        number = 1
+        while f"{stem}_{number}".casefold() in taken | {name.casefold() for name in names}:
+            number += 1
+        names.append(f"{stem}_{number}")
+    return names
+
+
+def _frame_targets(ds: xr.Dataset, folder: Path, names: Sequence[str] | None) -> list[Path]:
+    n = ds.sizes["frame"]
+    if names is None:
+        paths = [str(p) for p in ds["path"].values] if "path" in ds.coords else [""] * n
+        hdus = [int(h) for h in ds["hdu"].values] if "hdu" in ds.coords else [0] * n
+        names = product_names(paths, hdus)
+    if len(names) != n or len({name.casefold() for name in names}) != n:
+        raise ArgumentError(f"names should be {n} distinct names, one for each frame")
+    for name in names:
+        if not name or "/" in name or "\0" in name or name in (".", ".."):
+            raise ArgumentError(f"names: {name!r} is not the name of a file")
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"folder {folder} cannot be made: {error.strerror}") from error
+    return [folder / f"{name}.fits" for name in names]
+
+
+# --- planes -------------------------------------------------------------------------------------
+
+
+def _frame_job(ds: xr.Dataset, i: int, planes: Sequence[str]) -> Callable[[], list[Plane]]:
+    rows = max(1, _BAND // max(1, ds.sizes["x"]))
+    return lambda: _planes(
+        blocks(ds.isel(frame=[i]), frame=1, rows=rows), planes, _frame_cards(ds, i)
+    )
+
+
+def _master_planes(ds: xr.Dataset, planes: Sequence[str]) -> list[Plane]:
+    written = _planes(ds, planes, _master_cards(ds))
+    if "n_used" in ds:
+        said = "COMMENT number of frames that each pixel is made of".ljust(CARD)
+        written.append(Plane("NUSED", said, _pixels(ds, "n_used").astype(np.uint16)))
+    return written
+
+
+def _planes(ds: xr.Dataset, planes: Sequence[str], cards: str) -> list[Plane]:
+    unit = _unit(ds)
+    written = [Plane("", cards, _pixels(ds, "image").astype(np.float32))]
+    if "uncert" in planes and "variance" in ds:
+        named = [name for name in ("variance", "variance_shared") if name in ds]
+        parts = [_pixels(ds, name) for name in named]
+        kind = make_card("UTYPE", "StdDevUncertainty", "standard deviation")
+        bunit = make_card("BUNIT", unit, "unit of the values") if unit else ""
+        written.append(Plane("UNCERT", kind + bunit, da.map_blocks(_std, *parts, dtype=np.float32)))
+        if len(parts) > 1 and "frame" not in ds["image"].dims:
+            shared = da.map_blocks(_std, parts[1], dtype=np.float32)
+            written.append(Plane("UNCSHARE", kind + bunit, shared))
+    if "mask" in planes and "mask" in ds:
+        written.append(Plane("MASK", _flag_cards(ds), _pixels(ds, "mask").astype(np.uint16)))
+    return written
+
+
+def _pixels(ds: xr.Dataset, name: str) -> da.Array:
+    data = ds[name].data
+    return data if isinstance(data, da.Array) else da.from_array(data, chunks=-1)
+
+
+def _std(*variances: np.ndarray) -> np.ndarray:
+    with np.errstate(invalid="ignore"):  # NaN stays NaN
+        return np.sqrt(sum(variances)).astype(np.float32)
+
+
+def _flag_cards(ds: xr.Dataset) -> str:
+    attrs = ds["mask"].attrs if "flag_meanings" in ds["mask"].attrs else MASK_ATTRS
+    pairs = zip(attrs["flag_masks"], str(attrs["flag_meanings"]).split(), strict=True)
+    return "".join(
+        make_card(f"FLAG{int(value)}", meaning, f"what bit {int(value).bit_length() - 1} means")
+        for value, meaning in pairs
+    )
+
+
+# --- headers ------------------------------------------------------------------------------------
+
+
+def _frame_cards(ds: xr.Dataset, i: int) -> str:
+    cards = str(ds["cards"].values[i]) if "cards" in ds.coords else ""
+    values = normalise(parse(cards.encode("ascii", "replace")).values)
+    steps = [
+        _of_frame(json.loads(step), i, ds.sizes["frame"]) for step in ds.attrs.get("steps", [])
+    ]
+    gain = next((step.get("gain") for step in steps if step.get("step") == "gain_correct"), None)
+    if isinstance(gain, list):  # frames were selected since
+        gain = values.gain if math.isfinite(values.gain) else None
+    shift, origin = _place(ds, values, cards)
+    return product_cards(
+        cards,
+        bunit=_unit(ds),
+        shift=shift,
+        origin=origin,
+        facts=[_version()],
+        history=[json.dumps(step) for step in steps],
+        gain_factor=gain,
+    )
+
+
+def _of_frame(step: dict[str, Any], i: int, n: int) -> dict[str, Any]:
+    """A step's record with the value of one frame where it has one for each."""
+
+    def value_of(value: Any) -> Any:
+        each = isinstance(value, list) and len(value) == n > 1
+        return value[i] if each and all(isinstance(v, float) for v in value) else value
+
+    return {key: value_of(value) for key, value in step.items()}
+
+
+def _master_cards(ds: xr.Dataset) -> str:
+    attrs = ds.attrs
+    cards = _without_history(str(attrs.get("cards", "")))
+    values = normalise(parse(cards.encode("ascii", "replace")).values)
+    shift, origin = _place(ds, values, cards)
+    facts: list[Fact] = [
+        ("IMAGETYP", str(attrs.get("imagetyp", "")).upper() or None, "kind of frame"),
+        ("COMBINED", True, "made of several frames"),
+        ("NCOMBINE", attrs.get("n_combined"), "number of frames combined"),
+        ("EXPTIME", attrs.get("exptime"), "mean exposure time in s"),
+        ("DATE-BEG", _time(attrs.get("date_beg")), "start of the first exposure"),
+        ("DATE-END", _time(attrs.get("date_end")), "end of the last exposure"),
+        ("MJD-AVG", attrs.get("mjd_avg"), "mean time of the exposures"),
+        _version(),
+    ]
+    if _agrees(cards, values, attrs):
+        facts = facts[1:]
+    steps = [str(step) for step in attrs.get("steps", [])]
+    gained = [json.loads(step) for step in steps if json.loads(step).get("step") == "gain_correct"]
+    gain = gained[-1].get("gain") if gained else None
+    return product_cards(
+        cards,
+        bunit=_unit(ds),
+        shift=shift,
+        origin=origin,
+        facts=[(key, _plain(value), comment) for key, value, comment in facts],
+        history=[*steps, json.dumps({"master": {"origin": origin, **_facts(attrs)}})],
+        gain_factor=gain if isinstance(gain, float) else None,
+    )
+
+
+def _agrees(cards: str, values: FrameValues, attrs: dict[str, Any]) -> bool:
+    """Whether the raw IMAGETYP may stay: it says the same, perhaps more (SKYFLAT)."""
+    given = any(cards[at : at + 10] == "IMAGETYP= " for at in range(0, len(cards), CARD))
+    return given and values.imagetyp == attrs.get("imagetyp")
+
+
+def _facts(attrs: dict[str, Any]) -> dict[str, Any]:
+    """What is known of a master, as JSON holds it."""
+    left_out = ("cards", "steps", "file", "checksum")
+    plain = {str(key): _plain(value) for key, value in attrs.items() if key not in left_out}
+    return {
+        key: value
+        for key, value in plain.items()
+        if isinstance(value, str | bool | int | list)
+        or (isinstance(value, float) and math.isfinite(value))
+    }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.datetime64):
+        return _time(value)
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    return value
+
+
+def _time(value: Any) -> str | None:
+    if value is None or value == "" or (isinstance(value, np.datetime64) and np.isnat(value)):
+        return None
+    text = str(value)
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def _without_history(cards: str) -> str:
+    """The cards of a master that was read from its file, whose steps are in ``attrs`` now."""
+    mark = f"HISTORY {PREFIX}"
+    images = (cards[at : at + CARD] for at in range(0, len(cards), CARD))
+    return "".join(image for image in images if not image.startswith(mark))
+
+
+def _place(
+    ds: xr.Dataset, values: FrameValues, cards: str
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Rows and columns cut since the raw frame, and the detector coordinates of the first pixel."""
+    origin = tuple(int(ds[axis].values[0]) if axis in ds.coords else 0 for axis in ("y", "x"))
+    raw = (values.origin_y, values.origin_x) if cards else origin
+    return (origin[0] - raw[0], origin[1] - raw[1]), (origin[0], origin[1])
+
+
+def _unit(ds: xr.Dataset) -> str:
+    return str(ds["image"].attrs.get("units", ""))
+
+
+def _version() -> Fact:
+    from daskcal import __version__
+
+    return ("DASKCAL", __version__, "version that made this file")

@@ -1,0 +1,47 @@
+"""The config that a simulated night is reduced with: the shipped camera's, at its size."""
+
+from __future__ import annotations
+
+from daskcal.simulate.cameras import Camera, Geometry
+
+_HEAD = """\
+# Config of a night made by `daskcal simulate`, camera {name}, {ny} x {nx} pixels kept.
+"""
+
+_GENERIC = """\
+# The headers say everything (BIASSEC, TRIMSEC, GAIN, RDNOISE, SATURATE): nothing need be set.
+"""
+
+_SHIPPED = """\
+extends = "{name}"
+
+[instrument]
+gain = {gain}                 # electron/adu
+rdnoise = {rdnoise}           # electron
+saturation = 65535            # adu
+
+[trim]
+section = "[:, :{nx}]"
+"""
+
+_OVERSCAN = """
+[overscan]
+section = "[:, {overscan}:]"
+"""
+
+
+def config_text(camera: Camera, geometry: Geometry, gain: float, rdnoise: float) -> str:
+    """TOML text for ``reduce --config``; sections are Python's (rows first, 0-based)."""
+    text = _HEAD
+    if camera.name == "generic":
+        text += _GENERIC
+    else:
+        text += _SHIPPED + (_OVERSCAN if geometry.overscan else "")
+    return text.format(
+        name=camera.name,
+        ny=geometry.ny,
+        nx=geometry.nx,
+        gain=gain,
+        rdnoise=rdnoise,
+        overscan=geometry.overscan_columns.start,
+    )

@@ -1,0 +1,344 @@
+"""A simulated night: raw frames of one camera in a folder, its config and its truth beside them."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from astropy.io import fits
+
+from daskcal.errors import ArgumentError, OutputError, choose
+from daskcal.simulate.cameras import CAMERAS, Camera, Geometry
+from daskcal.simulate.config import config_text
+from daskcal.simulate.detector import CR, FULL_SCALE, SATURATED, Readout, make_detector, row_drift
+from daskcal.simulate.headers import Shot, make_header
+from daskcal.simulate.sky import Stars, cosmic_count, make_cosmics, make_stars, render_stars
+from daskcal.simulate.truth import (
+    FACTS,
+    TrueFrame,
+    load_truth,
+    write_detector,
+    write_facts,
+    write_frame,
+)
+from daskcal.strict import strict_keywords
+
+SMALLEST = 16
+_DETECTOR, _FRAME, _STARS = 0, 1, 2  # which family of random streams a spawn key belongs to
+
+
+@dataclass(frozen=True, slots=True)
+class SimulatedNight:
+    """Where a simulated night lies.
+
+    Attributes
+    ----------
+    folder : Path
+        Folder of the raw frames.
+    config : Path
+        Config with which ``reduce`` treats them.
+    truth : Path
+        Folder that `load_truth` reads.
+    files : tuple of Path
+        The raw frames, in the order in which the camera's plan names them.
+    """
+
+    folder: Path
+    config: Path
+    truth: Path
+    files: tuple[Path, ...]
+
+
+@strict_keywords
+def simulate_night(
+    out: str | Path,
+    camera: str = "generic",
+    *,
+    size: tuple[int, int] | None = None,
+    seed: int = 0,
+    sky: float | None = None,
+    gain: float | None = None,
+    rdnoise: float | None = None,
+    n_bias: int | None = None,
+    n_dark: int | None = None,
+    n_flat: int | None = None,
+    n_science: int | None = None,
+    n_cosmics: int | None = None,
+    overwrite: bool = False,
+) -> SimulatedNight:
+    """Make a night of raw frames whose truth is known.
+
+    The same arguments give the same bytes, and each frame has its own random numbers: it does not
+    change when others are added or left out.
+
+    Parameters
+    ----------
+    out : str or Path
+        Folder to make: ``raw/`` (frames), ``truth/`` (see `Truth`) and ``<camera>.toml``.
+    camera : str
+        ``generic``, ``lfc`` or ``aspen-cg16m``.
+    size : (int, int), optional
+        Rows and columns of the kept area; the camera's own by default. Prescan and overscan
+        columns come on top; the overscan rows of ``lfc`` are part of it.
+    seed : int
+        Chooses the night: detector, stars and noise.
+    sky : float, optional
+        Sky in every science frame, electron per pixel before the sensitivity.
+    gain, rdnoise : float, optional
+        In electron/adu and electron; the camera's own by default. Levels of bias and flats are in
+        adu and do not change with them.
+    n_bias, n_dark, n_flat, n_science : int, optional
+        Numbers of frames: of biases, of darks of each exposure, of flats of each filter, of
+        science frames of each filter and exposure.
+    n_cosmics : int, optional
+        Cosmic rays in every dark and science frame; by default in proportion to area and exposure.
+    overwrite : bool
+        Replace an earlier simulated night in `out`. Other files there are never touched.
+
+    Raises
+    ------
+    ArgumentError
+        A value that cannot be used.
+    OutputError
+        `out` cannot be written, or holds files already.
+    """
+    model = CAMERAS[choose("camera", camera, CAMERAS)]
+    geometry = model.geometry(_checked_size(size))
+    counts = {"bias": n_bias, "dark": n_dark, "flat": n_flat, "science": n_science}
+    _check_count("seed", seed)
+    _check_count("n_cosmics", n_cosmics)
+    for kind, count in counts.items():
+        _check_count(f"n_{kind}", count)
+    _check_number("sky", sky, above=False)
+    _check_number("rdnoise", rdnoise, above=False)
+    _check_number("gain", gain, above=True)
+    maker = _Maker(
+        camera=model,
+        geometry=geometry,
+        seed=seed,
+        sky=sky,
+        gain=model.gain if gain is None else float(gain),
+        rdnoise=model.rdnoise if rdnoise is None else float(rdnoise),
+        n_cosmics=n_cosmics,
+    )
+    shots = tuple(maker.plan(counts))
+    if not shots:
+        raise ArgumentError("all of n_bias, n_dark, n_flat and n_science are 0: nothing to make")
+    return _write_night(Path(out), maker, shots, overwrite=overwrite)
+
+
+@dataclass(frozen=True, slots=True)
+class _Maker:
+    """Everything that the frames of one night have in common."""
+
+    camera: Camera
+    geometry: Geometry
+    seed: int
+    sky: float | None
+    gain: float
+    rdnoise: float
+    n_cosmics: int | None
+
+    def rng(self, *key: int) -> np.random.Generator:
+        return np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=key))
+
+    def plan(self, counts: Mapping[str, int | None]) -> Iterator[Shot]:
+        """The frames to take, series by series."""
+        taken: set[str] = set()
+        reach = min(6.0, min(self.geometry.ny, self.geometry.nx) / 32)
+        for position, series in enumerate(self.camera.series):
+            asked = counts[series.kind]
+            for index in range(series.count if asked is None else asked):
+                number = series.number(index)
+                while series.stem.format(n=number) in taken:
+                    number += 1
+                taken.add(series.stem.format(n=number))
+                dy, dx = self.rng(_STARS, position, index).uniform(-reach, reach, 2)
+                yield Shot(
+                    self.camera, self.geometry, series, index, number,
+                    self.gain, self.rdnoise, (float(dy), float(dx)),
+                )  # fmt: skip
+
+    def stars(self) -> Stars:
+        """The field; its brightest stars saturate within the shortest science exposure."""
+        shortest = min(min(s.exptimes) for s in self.camera.series if s.kind == "science")
+        return make_stars(self.geometry, FULL_SCALE * self.gain, shortest, self.rng(_STARS))
+
+    def sky_of(self, shot: Shot) -> float:
+        """Electrons of sky per pixel of a science frame."""
+        if shot.series.kind != "science":
+            return 0.0
+        return shot.series.level(shot.index) * shot.exptime if self.sky is None else float(self.sky)
+
+    def cosmics_of(self, shot: Shot) -> int:
+        if shot.series.kind not in ("dark", "science"):
+            return 0
+        if self.n_cosmics is None:
+            return cosmic_count(self.geometry, shot.exptime)
+        return self.n_cosmics
+
+
+def _write_night(
+    out: Path, maker: _Maker, shots: tuple[Shot, ...], *, overwrite: bool
+) -> SimulatedNight:
+    """Make the night in a hidden folder within `out`; final names appear when it is complete."""
+    config = out / f"{maker.camera.name}.toml"
+    old = _occupied(out, overwrite=overwrite)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=".simulating-", dir=out))
+        try:
+            _make_frames(work, maker, shots)
+            text = config_text(maker.camera, maker.geometry, maker.gain, maker.rdnoise)
+            (work / config.name).write_text(text, encoding="utf-8")
+            for path in old:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+            for name in ("raw", "truth", config.name):
+                (work / name).rename(out / name)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+    except OSError as error:
+        raise OutputError(f"{out}: the simulated night cannot be written: {error}") from error
+    files = tuple(out / "raw" / (shot.stem + maker.camera.suffix) for shot in shots)
+    return SimulatedNight(out / "raw", config, out / "truth", files)
+
+
+def _occupied(out: Path, *, overwrite: bool) -> list[Path]:
+    """What of an earlier simulated night in `out` is to be replaced; refuses anything else."""
+    try:
+        if not out.exists() or not any(out.iterdir()):
+            return []
+    except NotADirectoryError:
+        raise OutputError(f"{out} is a file; give a folder for the night") from None
+    except OSError as error:
+        raise OutputError(f"{out}: cannot be read: {error.strerror}") from None
+    simulated = (out / "truth" / FACTS).is_file()
+    if not overwrite:
+        what = "holds a simulated night" if simulated else "is not empty"
+        more = ", or overwrite it (overwrite=True, --overwrite)" if simulated else ""
+        raise OutputError(f"{out} {what}; give a new or empty folder{more}")
+    if not simulated:
+        raise OutputError(
+            f"{out} holds files that were not simulated, which are never overwritten; "
+            "give another folder"
+        )
+    earlier = load_truth(out)
+    known = {frame.file for frame in earlier.frames}
+    foreign = sorted({p.name for p in (out / "raw").glob("*")} - known)
+    if foreign:
+        raise OutputError(
+            f"{out / 'raw'} holds {foreign[0]}, which was not simulated; "
+            "move it away, or give another folder"
+        )
+    places = (out / "raw", out / "truth", out / f"{earlier.camera}.toml")
+    return [place for place in places if place.exists()]
+
+
+def _make_frames(work: Path, maker: _Maker, shots: tuple[Shot, ...]) -> None:
+    raw, frames = work / "raw", work / "truth" / "frames"
+    raw.mkdir()
+    frames.mkdir(parents=True)
+    detector = make_detector(maker.camera, maker.geometry, maker.seed)
+    write_detector(frames.parent, detector)
+    readout = Readout(maker.camera, maker.geometry, detector, maker.gain, maker.rdnoise)
+    stars = maker.stars()
+    # random numbers are drawn without Python's lock, so threads share the work
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        taken = list(pool.map(lambda shot: _take(shot, maker, readout, stars, raw, frames), shots))
+    facts = {
+        "camera": maker.camera.name,
+        "seed": maker.seed,
+        "size": [maker.geometry.ny, maker.geometry.nx],
+        "gain": maker.gain,
+        "rdnoise": maker.rdnoise,
+    }
+    write_facts(frames.parent, facts, taken)
+
+
+def _take(
+    shot: Shot, maker: _Maker, readout: Readout, stars: Stars, raw: Path, truth: Path
+) -> TrueFrame:
+    """Take one frame: write it and its truth."""
+    series, detector, geometry = shot.series, readout.detector, maker.geometry
+    rng = maker.rng(_FRAME, maker.camera.series.index(series), shot.index)
+    drift = row_drift(maker.camera, geometry.ny, rng)
+    n_cosmics = maker.cosmics_of(shot)
+    cosmics = make_cosmics(geometry, n_cosmics, rng)
+    sky, image, expected = maker.sky_of(shot), None, None
+    flat_level = series.level(shot.index) if series.kind == "flat" else 0.0
+    if series.kind == "science":
+        image = render_stars(stars, (geometry.ny, geometry.nx), shot.exptime, shot.dither)
+        image += np.float32(sky)
+        expected = image * detector.sensitivity[series.filter]
+    elif series.kind == "flat":
+        expected = np.float32(flat_level * maker.gain) * detector.sensitivity[series.filter]
+    if series.kind != "bias":
+        dark = detector.dark * np.float32(shot.darktime)
+        expected = dark if expected is None else expected + dark
+    values = readout.read(expected, cosmics, drift, rng)
+    name = shot.stem + maker.camera.suffix
+    fits.PrimaryHDU(values, make_header(shot)).writeto(raw / name)
+    if series.kind in ("dark", "science"):
+        mask = detector.defects.copy()
+        mask[values[:, geometry.kept_columns] == FULL_SCALE] |= SATURATED
+        if cosmics is not None:
+            mask[cosmics > 0] |= CR
+        if image is not None:
+            image[geometry.ny - geometry.top :] = np.nan
+        write_frame(truth, shot.stem, image, mask)
+    return TrueFrame(
+        file=name,
+        kind=series.kind,
+        filter=series.filter,
+        exptime=shot.exptime,
+        darktime=shot.darktime,
+        sky=sky,
+        flat_level=flat_level,
+        n_cosmics=n_cosmics,
+    )
+
+
+def _checked_size(size: tuple[int, int] | None) -> tuple[int, int] | None:
+    if size is None:
+        return None
+    try:
+        ny, nx = (_whole(value) for value in size)
+    except (TypeError, ValueError):
+        ny = nx = None
+    if ny is None or nx is None or min(ny, nx) < SMALLEST:
+        raise ArgumentError(
+            f"size={size!r} must be two integers, rows and columns, of at least {SMALLEST} each"
+        )
+    return ny, nx
+
+
+def _whole(value: object) -> int | None:
+    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    return int(value) if whole else None  # type: ignore[call-overload]
+
+
+def _check_count(name: str, value: object) -> None:
+    if value is None:
+        return
+    number = _whole(value)
+    if number is None or number < 0:
+        raise ArgumentError(f"{name}={value!r} must be an integer of at least 0")
+
+
+def _check_number(name: str, value: float | None, *, above: bool) -> None:
+    if value is None:
+        return
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number) or number < 0 or (above and number == 0):
+        limit = "above 0" if above else "of at least 0"
+        raise ArgumentError(f"{name}={value!r} must be a finite number {limit}")
