@@ -90,15 +90,32 @@ def read_frame(path: str, asked: int | str | None = None) -> Frame:
     FrameError
         Where the file gives no frame.
     """
+    content = _walked(path, asked)
+    return content.frame(content.default() if asked is None else content.named(asked))
+
+
+def detectors(path: str | os.PathLike[str]) -> tuple[Frame, ...]:
+    """The frames of a file that holds several detectors or amplifiers: all images of one shape.
+
+    Raises
+    ------
+    FrameError
+        Where the file gives no frame.
+    """
+    content = _walked(os.path.abspath(path), None)
+    return tuple(content.frame(hdu) for hdu in content.alike())
+
+
+def _walked(path: str, asked: int | str | None) -> _Content:
     handle, status = open_regular(path)
     try:
         start = os.pread(handle, 16, 0)
         wrapper = kind(start)
         if wrapper == "fits":
-            plain = _Content(PlainBytes(path, handle), "", status)
-            plain.read_hdus(asked)
-            plain.length = status.st_size
-            return plain.frame(asked)
+            content = _Content(PlainBytes(path, handle), "", status)
+            content.read_hdus(asked)
+            content.length = status.st_size
+            return content
         if not wrapper:
             raise _not_fits(path, start)
         with open(os.dup(handle), "rb") as packed:
@@ -108,7 +125,7 @@ def read_frame(path: str, asked: int | str | None = None) -> Frame:
             content.read_hdus(asked)
             content.fail_on_fault()
             content.length = _checked_length(stream, content.declared)
-            return content.frame(asked)
+            return content
     finally:
         os.close(handle)
 
@@ -181,8 +198,7 @@ class _Content:
         if self.fault is not None:
             raise self.fault
 
-    def frame(self, asked: int | str | None) -> Frame:
-        hdu = self._default() if asked is None else self._asked(asked)
+    def frame(self, hdu: Hdu) -> Frame:
         if hdu.data_end > self.length:
             raise self._truncated(hdu, self.length)
         image = describe(self.path, hdu)
@@ -210,7 +226,7 @@ class _Content:
             problems = self.hdus[0].cards.problems + problems
         return Frame(source, cards, values, mark.hexdigest(), problems)
 
-    def _asked(self, asked: int | str) -> Hdu:
+    def named(self, asked: int | str) -> Hdu:
         hdu = next((hdu for hdu in self.hdus if _is(hdu, asked)), None)
         if hdu is None:
             self.fail_on_fault()
@@ -226,7 +242,19 @@ class _Content:
             )
         return hdu
 
-    def _default(self) -> Hdu:
+    def default(self) -> Hdu:
+        alike = self.alike()
+        if len(alike) > 1:
+            raise FrameError(
+                self.path,
+                "several-detectors",
+                f"the file has {len(alike)} images of one shape, several detectors or amplifiers: "
+                f"{self._list(alike)}; hdu= chooses one",
+            )
+        return alike[0]
+
+    def alike(self) -> list[Hdu]:
+        """The first image, and the others of its shape."""
         self.fail_on_fault()
         for hdu in self.hdus:
             if hdu.data_end > self.length:
@@ -236,16 +264,8 @@ class _Content:
             raise FrameError(self.path, "no-image", f"no HDU is an image: {self._list()}")
         flat = [hdu for hdu in images if flat_shape(hdu) or is_compressed(hdu)]
         if not flat:
-            return images[0]  # of which `describe` says why it cannot be a frame
-        alike = [hdu for hdu in flat if flat_shape(hdu) == flat_shape(flat[0])]
-        if len(alike) > 1:
-            raise FrameError(
-                self.path,
-                "several-detectors",
-                f"the file has {len(alike)} images of one shape, several detectors or amplifiers: "
-                f"{self._list(alike)}; hdu= chooses one",
-            )
-        return flat[0]
+            return images[:1]  # of which `describe` says why it cannot be a frame
+        return [hdu for hdu in flat if flat_shape(hdu) == flat_shape(flat[0])]
 
     def _list(self, hdus: list[Hdu] | None = None) -> str:
         names = []

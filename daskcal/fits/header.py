@@ -154,7 +154,7 @@ class _Parser:
         found = _FREE.match(rest)
         value: Value | None
         if found is None:
-            value = _astropy_value(self.text[at : at + CARD])
+            value = _astropy_value(standard or f"HIERARCH {key} = {rest}")
         elif found.lastindex == 1:
             return
         elif found.lastindex == 2:
@@ -179,7 +179,7 @@ class _Parser:
             self.last = ""
             return
         joined = value.removesuffix("&") + found[2].rstrip().replace("''", "'")
-        self.values[self.last] = joined
+        self.values[self.last] = joined.rstrip()
 
     def _bury(self, at: int, name: str) -> None:
         """Keep the text of a card that means nothing as COMMENT: writing it would fail."""

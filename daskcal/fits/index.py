@@ -83,33 +83,50 @@ class Index:
         except (OSError, sqlite3.Error) as error:
             self._give_up(error)
 
-    def find(self, entry: Found, asked: int | str | None) -> tuple[bool, Outcome]:
-        """Whether the file was scanned as it is now, and what came of it."""
-        if self._base is None or entry.error or not entry.regular:
-            return False, None
-        key = os.fsencode(entry.path), _asked(asked)
+    def find(self, entries: Iterable[Found], asked: int | str | None) -> dict[str, Outcome]:
+        """What came of the files that were scanned as they are now, by path."""
+        found: dict[str, Outcome] = {}
+        word = _asked(asked)
         try:
-            row = self._base.execute(_FIND, (*key, entry.size, entry.mtime_ns)).fetchone()
-            if row is None:
-                return False, None
-            outcome = _outcome(entry, row)
+            if self._base is None:
+                return found
+            self._base.execute("BEGIN")  # one lock for all, not one for each
+            for entry in entries:
+                if entry.regular and not entry.error:
+                    self._find_one(self._base, entry, word, found)
+            self._base.rollback()
         except sqlite3.Error as error:
             self._rebuild(error)
-            return False, None
-        except (ValueError, TypeError, KeyError) as error:  # a row that cannot be what was stored
+        return found
+
+    def _find_one(
+        self, base: sqlite3.Connection, entry: Found, asked: str, found: dict[str, Outcome]
+    ) -> None:
+        path = os.fsencode(entry.path)
+        row = base.execute(_FIND, (path, asked, entry.size, entry.mtime_ns)).fetchone()
+        if row is None:
+            return
+        try:
+            found[entry.path] = _outcome(entry, row)
+        except (ValueError, TypeError) as error:  # a row that cannot be what was stored
             _log.warning("the scan index %s has a damaged row: %s", self._path, error)
-            return False, None
+            return
         if row[5] < self._today - _DAYS_NOTED:
-            self._noted.append(key)
-        return True, outcome
+            self._noted.append((path, asked))
 
     def store(self, scanned: Iterable[tuple[Found, Outcome]], asked: int | str | None) -> None:
         """Keep what lasts of new results, and forget what nobody asked for in a long time."""
         if self._base is None:
             return
         rows = [
-            (os.fsencode(entry.path), _asked(asked), entry.size, entry.mtime_ns, self._today)
-            + _row(outcome)
+            (
+                os.fsencode(entry.path),
+                _asked(asked),
+                entry.size,
+                entry.mtime_ns,
+                self._today,
+                *_row(outcome),
+            )
             for entry, outcome in scanned
             if _lasts(entry, outcome)
         ]
@@ -148,6 +165,7 @@ class Index:
     def _open(self) -> None:
         self._base = base = sqlite3.connect(self._path, timeout=_BUSY_SECONDS)
         base.execute("PRAGMA synchronous = OFF")  # it can be made again
+        base.execute("PRAGMA page_size = 16384")  # a row is a header
         version = base.execute("PRAGMA user_version").fetchone()[0]
         if version != VERSION:
             with base:

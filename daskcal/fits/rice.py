@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 from astropy.io import fits
 
 _LEVEL, _SEED = 16, 1  # 1/16 of the noise; a fixed seed, so that equal pixels give equal bytes
-_CHECKSUM_COMMENT = "HDU checksum"  # astropy's own would hold the time
 
 
 def compress_file(path: str) -> None:
@@ -15,22 +15,24 @@ def compress_file(path: str) -> None:
 
     Quantised floats: subtractive dithering, Pence, White and Seaman 2010, PASP 122, 1065.
     """
-    packed = f"{path}.fz.tmp"
+    packed, summed = f"{path}.fz", f"{path}.sum"
     try:
-        with fits.open(path, memmap=False) as plain, open(packed, "wb") as file:
-            units = fits.HDUList([fits.PrimaryHDU()])
-            for hdu in plain:
-                units.append(_compressed(hdu))
-            for unit in units:
-                unit.add_datasum(when="data unit checksum")
-                unit.add_checksum(when=_CHECKSUM_COMMENT, override_datasum=False)
-            units.writeto(file)
-            file.flush()
+        with fits.open(path, memmap=False) as plain:
+            images = [_compressed(hdu) for hdu in plain]
+            fits.HDUList([fits.PrimaryHDU(), *images]).writeto(packed)
+        # sums of the tables that hold the images, which only show when opened as tables
+        with fits.open(packed, disable_image_compression=True, memmap=False) as tables:
+            for table in tables:
+                table.add_datasum(when="data unit checksum")  # by itself it would hold the time
+                table.add_checksum(when="HDU checksum", override_datasum=True)
+            tables.writeto(summed)
+        with open(summed, "rb") as file:
             os.fsync(file.fileno())
-        os.replace(packed, path)
+        os.replace(summed, path)
     finally:
-        if os.path.exists(packed):
-            os.unlink(packed)
+        for name in (packed, summed):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(name)
 
 
 def _compressed(hdu: fits.PrimaryHDU | fits.ImageHDU) -> fits.CompImageHDU:
@@ -43,5 +45,6 @@ def _compressed(hdu: fits.PrimaryHDU | fits.ImageHDU) -> fits.CompImageHDU:
         name=hdu.name if hdu.name != "PRIMARY" else "IMAGE",
         compression_type="RICE_1",
         quantize_level=_LEVEL,
+        quantize_method=1,
         dither_seed=_SEED,
     )

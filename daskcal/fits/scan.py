@@ -68,18 +68,12 @@ def is_product(header: Mapping[str, Value]) -> bool:
 
 def _indexed(found: list[Found], hdu: int | str | None) -> dict[str, Outcome]:
     """Outcomes by path, from the index where the files are as they were."""
-    outcomes: dict[str, Outcome] = {}
-    unknown = []
     with closing(Index()) as seen:
-        for entry in found:
-            known, outcome = seen.find(entry, hdu)
-            if known:
-                outcomes[entry.path] = outcome
-            else:
-                unknown.append(entry)
+        known = seen.find(found, hdu)
+        unknown = [entry for entry in found if entry.path not in known]
         fresh = _fresh(unknown, hdu)
         seen.store(((entry, fresh[entry.path]) for entry in unknown), hdu)
-    return outcomes | fresh
+    return known | fresh
 
 
 def _fresh(found: list[Found], hdu: int | str | None) -> dict[str, Outcome]:

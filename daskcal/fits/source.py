@@ -67,6 +67,11 @@ class ImageSource:
         return self.bscale == 1 and self.bzero == _UNSIGNED.get(self.bitpix)
 
     @property
+    def stored_dtype(self) -> np.dtype:
+        """The type of the stored numbers, in the byte order of the file."""
+        return np.dtype(">" + _STORED[self.bitpix])
+
+    @property
     def dtype(self) -> np.dtype:
         """The type, in native byte order, of the values that reading gives."""
         if self.bitpix < 0:
@@ -145,7 +150,7 @@ def open_content(source: ImageSource) -> int:
 
 def _read_stored(source: ImageSource, rows: tuple[int, int], columns: tuple[int, int]) -> NDArray:
     """The stored numbers of a window, big-endian as in the file, contiguous."""
-    stored = np.dtype(">" + _STORED[source.bitpix])
+    stored = source.stored_dtype
     width, height = columns[1] - columns[0], rows[1] - rows[0]
     row_bytes = source.shape[1] * stored.itemsize
     start = source.offset + rows[0] * row_bytes + columns[0] * stored.itemsize
@@ -192,7 +197,9 @@ def _fill(source: ImageSource, handle: int, target: NDArray, offset: int) -> Non
 def _values(source: ImageSource, stored: NDArray) -> tuple[NDArray, NDArray[np.bool_] | None]:
     """Values, and where they are undefined, from stored numbers of either byte order."""
     if not stored.dtype.isnative:
-        stored = stored.byteswap(inplace=True).view(stored.dtype.newbyteorder("="))
+        native = stored.view(stored.dtype.newbyteorder("="))
+        np.copyto(native, stored)  # in place; several times as fast as byteswap()
+        stored = native
     undefined = None if source.blank is None else stored == source.blank
     if source.is_shifted and source.bitpix > 0:
         # adding 2**(n-1) to n bits is flipping the highest of them

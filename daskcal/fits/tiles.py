@@ -21,11 +21,9 @@ def read_tiles(source: ImageSource, rows: tuple[int, int], columns: tuple[int, i
     """
     from astropy.io import fits
 
-    stored = np.dtype(
-        ["u1", ">i2", ">i4", ">i8", ">f4", ">f8"][(8, 16, 32, 64, -32, -64).index(source.bitpix)]
-    )
     if rows[0] == rows[1] or columns[0] == columns[1]:
-        return np.empty((rows[1] - rows[0], columns[1] - columns[0]), stored)
+        shape = rows[1] - rows[0], columns[1] - columns[0]
+        return np.empty(shape, source.stored_dtype)
     with open(open_content(source), "rb") as file:
         try:
             with fits.open(file, memmap=False, do_not_scale_image_data=True) as hdus:
@@ -39,4 +37,4 @@ def read_tiles(source: ImageSource, rows: tuple[int, int], columns: tuple[int, i
                 f"the {source.compression} tiles cannot be decoded: {error}",
                 source.hdu,
             ) from error
-    return values
+    return np.ascontiguousarray(values)

@@ -42,8 +42,8 @@ def open_master(path: str | PathLike[str]) -> xr.Dataset:
     -------
     xarray.Dataset
         Lazy ``image``, ``variance``, ``variance_shared``, ``mask``, ``n_used`` (y, x), as far
-        as the file has them. ``attrs``: ``file``, ``checksum`` (SHA-256 of the file), ``cards``, ``steps``
-        and ``inputs`` where daskcal wrote it, ``imagetyp``, ``exptime`` and the like.
+        as the file has them. ``attrs``: ``file``, ``checksum`` (SHA-256 of the file), ``cards``,
+        ``steps`` and ``inputs`` where daskcal wrote it, ``imagetyp``, ``exptime`` and the like.
 
     Raises
     ------
@@ -51,7 +51,7 @@ def open_master(path: str | PathLike[str]) -> xr.Dataset:
         The file is missing, damaged or holds no image.
     """
     path = os.fspath(path)
-    image = _frame(path, 0) or read_frame(path)
+    image = _frame(path, 0) or _frame(path, "IMAGE") or read_frame(path)
     found = {name: _frame(path, name) for name in ("UNCERT", "UNCSHARE", "MASK", "NUSED")}
     extensions = {name: _same_shape(frame, image) for name, frame in found.items() if frame}
     own = "DASKCAL" in image.header
@@ -138,6 +138,7 @@ def _lazy(read: Any, dtype: np.dtype, *sources: ImageSource, **options: Any) -> 
         sources=sources,
         **options,
         dtype=dtype,
+        align_arrays=False,
         meta=np.empty((0, 0), dtype),
     )
 

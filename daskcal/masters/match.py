@@ -31,7 +31,7 @@ class Rules:
     days : float or None
         Largest difference in time; None for no limit.
     exposure_tolerance : float
-        Largest difference in s between a frame and an unscaled dark.
+        Largest difference in s of dark time between a frame and an unscaled dark.
     scale_darks : bool or "auto"
         Always, never, or where the exposure lies outside the tolerance.
     max_scale : float
@@ -57,10 +57,13 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What the rules look at, of a frame or of a master. Unknown is ``""``, NaN, NaT or None."""
+    """What the rules look at, of a frame or of a master. Unknown is ``""``, NaN or NaT.
+
+    Exposures are compared as dark times (s), in which dark current grows; headers without one have
+    the exposure in its place.
+    """
 
     readout: Readout
-    exptime: float = math.nan
     darktime: float = math.nan
     filter: str = ""
     flat_kind: str = ""
@@ -70,12 +73,9 @@ class Facts:
     @classmethod
     def of_row(cls, row: Mapping[str, Any]) -> Facts:
         """Facts of one row of the frame table (a mapping or a `pandas.Series`)."""
-        exptime = _number(row.get("exptime"))
-        darktime = _number(row.get("darktime"))
         return cls(
             readout=Readout.of_row(row),
-            exptime=exptime,
-            darktime=exptime if math.isnan(darktime) else darktime,
+            darktime=_first_known(_number(row.get("darktime")), _number(row.get("exptime"))),
             filter=str(row.get("filter", "")),
             flat_kind=str(row.get("flat_kind", "")),
             ccd_temp=_number(row.get("ccd_temp")),
@@ -100,12 +100,9 @@ class Candidate:
         rows = table.iloc[list(group.frames)]
         key = group.key
         mean_date = rows["date_obs"].mean() if "date_obs" in rows else None
-        exptime = _mean(rows, "exptime")
-        darktime = _mean(rows, "darktime")
         facts = Facts(
             readout=key.readout,
-            exptime=exptime,
-            darktime=exptime if math.isnan(darktime) else darktime,
+            darktime=_first_known(_mean(rows, "darktime"), _mean(rows, "exptime")),
             filter=key.filter,
             flat_kind=key.flat_kind,
             ccd_temp=_mean(rows, "ccd_temp"),
@@ -252,7 +249,7 @@ def _check_shape(frame: Facts, master: Facts, rules: Rules) -> tuple[bool, float
 
 
 def _check_exposure(frame: Facts, master: Facts, rules: Rules) -> tuple[bool, float]:
-    margin = rules.exposure_tolerance - abs(master.exptime - frame.exptime)
+    margin = rules.exposure_tolerance - abs(master.darktime - frame.darktime)
     if rules.scale_darks is False or (rules.scale_darks == "auto" and margin >= 0):
         return margin >= 0, margin
     margin = rules.max_scale - _ratio(frame, master)
@@ -260,8 +257,8 @@ def _check_exposure(frame: Facts, master: Facts, rules: Rules) -> tuple[bool, fl
 
 
 def _say_exposure(frame: Facts, master: Facts, rules: Rules) -> tuple[str, str]:
-    found, wanted = exposure_text(master.exptime), exposure_text(frame.exptime)
-    unscaled = abs(master.exptime - frame.exptime) <= rules.exposure_tolerance
+    found, wanted = exposure_text(master.darktime), exposure_text(frame.darktime)
+    unscaled = abs(master.darktime - frame.darktime) <= rules.exposure_tolerance
     if rules.scale_darks is False or (rules.scale_darks == "auto" and unscaled):
         return found, f"{wanted} ± {_g(rules.exposure_tolerance)} s"
     needs = "" if rules.has_bias else ", which needs a master bias"
@@ -350,7 +347,7 @@ def _order(frame: Facts, candidate: Candidate, rules: Rules) -> tuple[Any, ...]:
     first: tuple[float, ...] = ()
     if candidate.kind == "dark":
         scaled = _scale(frame, candidate, rules) is not None
-        first = (scaled, _or_last(abs(candidate.facts.exptime - frame.exptime)))
+        first = (scaled, _or_last(abs(candidate.facts.darktime - frame.darktime)))
     elif candidate.kind == "flat":
         kinds, kind = rules.flat_kind, candidate.facts.flat_kind
         first = (kinds.index(kind) if kind in kinds else len(kinds),)
@@ -358,7 +355,7 @@ def _order(frame: Facts, candidate: Candidate, rules: Rules) -> tuple[Any, ...]:
 
 
 def _scale(frame: Facts, candidate: Candidate, rules: Rules) -> float | None:
-    near = abs(candidate.facts.exptime - frame.exptime) <= rules.exposure_tolerance
+    near = abs(candidate.facts.darktime - frame.darktime) <= rules.exposure_tolerance
     if rules.scale_darks is False or (rules.scale_darks == "auto" and near):
         return None
     return _ratio(frame, candidate.facts)
@@ -370,10 +367,10 @@ def _why_chosen(found: Match) -> str:
     others = len(_passing(frame, found.candidates, found.kind, found.rules)) - 1
     text = f"{chosen.name}: passes every rule"
     if found.kind == "dark":
-        exposures = f"{exposure_text(chosen.facts.exptime)} for {exposure_text(frame.exptime)}"
+        exposures = f"{exposure_text(chosen.facts.darktime)} for {exposure_text(frame.darktime)}"
         how = "unscaled" if found.scale is None else f"scaled by {_g(found.scale)}"
         text += f" ({exposures}, {how})"
-    elif found.kind == "flat":
+    elif frame.filter and found.kind == "flat":
         text += f" (filter {frame.filter!r})"
     if others:
         first = {"dark": "nearest exposure", "flat": "preferred kind"}.get(found.kind)
@@ -405,7 +402,7 @@ def _why_none(found: Match) -> str:
 
 def _exposure_miss(found: Match, nearest: Candidate) -> str:
     rules, ratio = found.rules, _ratio(found.frame, nearest.facts)
-    text = f"exposure is {exposure_text(nearest.facts.exptime)}"
+    text = f"exposure is {exposure_text(nearest.facts.darktime)}"
     if rules.scale_darks is False:
         return f"{text}, and darks are not scaled"
     if not ratio <= rules.max_scale:
@@ -419,7 +416,7 @@ def _wanted(found: Match, failed: list[Verdict]) -> str:
     if "filter" in names:
         return f"for filter {frame.filter!r}"
     if "exposure" in names:
-        return f"within {_g(rules.exposure_tolerance)} s of {exposure_text(frame.exptime)}"
+        return f"within {_g(rules.exposure_tolerance)} s of {exposure_text(frame.darktime)}"
     return f"with the frame's {', '.join(names)}"
 
 
@@ -443,6 +440,10 @@ def _apart(frame: Facts, master: Facts) -> float:
     """Days between them, NaN where a time is unknown."""
     apart = master.date_obs - frame.date_obs
     return math.nan if np.isnat(apart) else abs(float(apart / _DAY))
+
+
+def _first_known(number: float, other: float) -> float:
+    return other if math.isnan(number) else number
 
 
 def _or_last(number: float) -> float:

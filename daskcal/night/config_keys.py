@@ -15,32 +15,20 @@ from pydantic import (
 )
 
 from daskcal.errors import nearest
+from daskcal.fits.keywords import DEFAULT_KEYWORDS
 from daskcal.frames.sections import fits_section, python_section
 from daskcal.masters.match import Rules
 from daskcal.night.config_errors import Unset
 from daskcal.night.query import parse_query
 
 ImageType = Literal["bias", "dark", "flat", "science", "other"]
+FrameType = Literal[
+    "bias", "dark", "flat", "dome-flat", "sky-flat", "twilight-flat", "science", "other"
+]
 FlatKind = Literal["dome", "sky", "twilight", ""]
 Switch = Literal["auto"] | bool
 
-NORMALISED_NAMES = (
-    "imagetyp",
-    "flat_kind",
-    "exptime",
-    "darktime",
-    "filter",
-    "object",
-    "date_obs",
-    "gain",
-    "rdnoise",
-    "ccd_temp",
-    "binning",
-    "detector",
-    "instrument",
-    "readout_mode",
-    "unit",
-)
+NORMALISED_NAMES = tuple(DEFAULT_KEYWORDS.aliases)
 
 _NO_LIMIT = (10**9, 10**9)  # shape against which a section's syntax alone is checked
 
@@ -242,7 +230,7 @@ class Dark(Table):
         "dark lies within the tolerance. Needs a master bias.",
     )
     tolerance: NotNegative = Field(
-        default=0.5, description="Largest difference in s between exposures for an unscaled dark."
+        default=0.5, description="Largest difference in s between dark times for an unscaled dark."
     )
     max_scale: Positive = Field(
         default=3.0,
@@ -411,10 +399,10 @@ class NightConfig(Table):
         + ".",
         examples=['exptime = ["EXPOSURE"]'],
     )
-    types: dict[str, ImageType] = Field(
+    types: dict[str, FrameType] = Field(
         default={},
         description="What the camera's words for a frame's type (IMAGETYP, OBSTYPE) mean: "
-        + ", ".join(get_args(ImageType))
+        + ", ".join(get_args(FrameType))
         + ".",
         examples=['FLATFIELD = "flat"'],
     )
@@ -440,7 +428,7 @@ class NightConfig(Table):
             if name not in NORMALISED_NAMES:
                 raise ValueError(f"unknown name {name!r}; {nearest(name, NORMALISED_NAMES)}")
             for card in cards:
-                if not re.fullmatch(r"[A-Z0-9_ -]{1,68}", card):
+                if not re.fullmatch(r"[A-Za-z0-9_ +-]{1,68}", card):
                     raise ValueError(f"{name} lists {card!r}, which is no header keyword")
         return given
 

@@ -151,7 +151,7 @@ def _truth(node: ast.expr, text: str) -> Term:
         return lambda row: constant
     if isinstance(node, ast.Name):  # a header's T or F
         name = node.id
-        return lambda row: row[name] if isinstance(row[name], bool) else None
+        return lambda row: _as_bool(row[name])
     raise _refused(text, node)
 
 
@@ -209,7 +209,19 @@ def _alike(left: Value, right: Value) -> tuple[Value, Value]:
     return left, right
 
 
+def _as_bool(value: Value) -> bool | None:
+    """A header's T or F, which is text where some frames lack the card; None for anything else."""
+    return (
+        {"T": True, "F": False}.get(value)
+        if isinstance(value, str)
+        else (value if isinstance(value, bool) else None)
+    )
+
+
 def _as_kind(text: str, kind: Value) -> Value:
+    if isinstance(kind, bool):
+        known = _as_bool(text)
+        return text if known is None else known
     try:
         return np.datetime64(text) if isinstance(kind, np.datetime64) else float(text)
     except ValueError:

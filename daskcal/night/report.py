@@ -17,7 +17,7 @@ from markupsafe import Markup
 
 from daskcal.atomic import write_atomically
 from daskcal.errors import DaskcalError
-from daskcal.frames.masks import Flag
+from daskcal.frames.masks import FLAGS
 from daskcal.night.ledger import FrameEntry, Ledger, ProductEntry
 from daskcal.plot import good_sample, histogram, picture, read_image
 
@@ -196,7 +196,7 @@ def _masked(mask: np.ndarray | None) -> tuple[tuple[str, str], ...]:
         return ()
     bits = np.asarray(mask).astype(np.uint16, copy=False)
     shares = {"any reason": np.count_nonzero(bits) / bits.size}
-    shares |= {str(flag.name).lower(): np.count_nonzero(bits & flag) / bits.size for flag in Flag}
+    shares |= {name: np.count_nonzero(bits & bit) / bits.size for name, bit in FLAGS.items()}
     return tuple(
         (reason.replace("_", " "), _percent(share)) for reason, share in shares.items() if share
     )

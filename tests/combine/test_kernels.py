@@ -257,6 +257,25 @@ def test_a_medians_error_is_that_of_simulated_normal_data():
         assert many.variance[0, 0] == pytest.approx(factor**2 / n, rel=2e-4)
 
 
+def test_minmax_leaves_the_only_good_value_of_a_large_stack():
+    mask = np.ones((2000, 1, 1), "u2")
+    mask[7] = 0
+    reject = Reject("minmax", n_low=1999)
+    assert combine_block(np.full(mask.shape, 5, "u2"), mask, reject=reject).image == 5
+
+
+def test_a_value_back_within_the_last_bounds_survives_as_in_astropy():
+    rng = np.random.default_rng(0)
+    image = rng.normal(0, 3, (20, 1, 2000))
+    image = np.where(rng.random(image.shape) < 0.3, rng.exponential(30, image.shape), image)
+    clip = {"axis": 0, "cenfunc": "median", "stdfunc": "mad_std"}
+    first, last = (sigma_clip(image, 3, maxiters=m, **clip) for m in (1, None))
+    assert (first.mask & ~last.mask).any()
+    np.testing.assert_array_equal(
+        combine_block(image, reject=Reject("sigma", 3, 3)).n_used, last.count(axis=0)
+    )
+
+
 def test_ten_thousand_frames():
     image = np.random.default_rng(0).normal(500, 5, (10_000, 1, 40)).astype("u2")
     found = combine_block(image, reject=Reject("sigma", 4, 4))

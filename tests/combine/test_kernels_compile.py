@@ -35,7 +35,6 @@ print(result, sum(pixels.combine_pixels.stats.cache_hits.values()))
 
 def first_call(cache: Path) -> subprocess.Popen[str]:
     environment = os.environ | {"NUMBA_CACHE_DIR": str(cache), "PYTHONPATH": str(REPOSITORY)}
-    environment["NUMBA_OPT"] = "0"  # compiles in a third of the time, to the same bits
     return subprocess.Popen(
         [sys.executable, "-c", FIRST_CALL], env=environment, stdout=subprocess.PIPE, text=True
     )

@@ -142,6 +142,7 @@ class TestDarks:
         master = one("dark", 30.0, darktime=32.0, name="d")
         assert match(frame(60.0, darktime=64.0), [master], "dark", SCALING).scale == 2.0
         assert match(frame(60.0, darktime=NAN), [master], "dark", SCALING).scale == 60 / 32
+        assert match(frame(60.0, darktime=32.2), [master], "dark", SCALING).scale is None
 
     def test_an_unscaled_dark_goes_before_a_scaled_one(self) -> None:
         # an exposure outside the tolerance is never nearer than one inside, whatever the order
@@ -262,5 +263,5 @@ def test_wrong_kind_and_equal_names() -> None:
 def test_facts_of_a_mapping() -> None:
     row = {"exptime": 5.0, "shape": (3, 4), "gain": None, "date_obs": None}
     facts = Facts.of_row(row)
-    assert (facts.exptime, facts.darktime, facts.readout.shape) == (5.0, 5.0, (3, 4))
+    assert (facts.darktime, facts.readout.shape) == (5.0, (3, 4))
     assert facts.readout.gain is None

@@ -111,6 +111,8 @@ def test_globs_see_the_name_and_the_path_within_the_night() -> None:
         ("DONE", [True, False, False, False]),
         ("not DONE", [False, True, False, False]),
         ("DONE == True", [True, False, False, False]),
+        ("WHOLE and GAIN > 0", [True, True, False, False]),
+        ("WHOLE == False", [False, False, True, True]),
         ("date_obs >= '2022-10-23T02:00'", [False, True, True, False]),
         ("SET_TEMP == -17", [True, True, True, True]),
         ("True", [True, True, True, True]),
@@ -127,7 +129,8 @@ def test_condition(text: str, expected: list[bool]) -> None:
             "hdr_gain": [2.0, 3.0, NAN, NAN],
             "hdr_mode": ["fast  ", "slow", "", ""],
             "hdr_texttime": ["0", "6", "40", "dark"],
-            "hdr_done": [True, False, NAN, None],
+            "hdr_done": ["T", "F", "", "x"],  # some frames lack the card
+            "hdr_whole": [True, True, False, False],
             "hdr_set_temp": [-17, -17, -17, -17],
         }
     )

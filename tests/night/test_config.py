@@ -5,13 +5,15 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from pydantic import BaseModel, ValidationError
 
 from daskcal.errors import ConfigError, UnknownKeywordError
+from daskcal.fits.keywords import DEFAULT_KEYWORDS, TYPES
 from daskcal.night.config import camera_names, load_camera, load_config, parse_section
-from daskcal.night.config_keys import ClassifyRule, NightConfig
+from daskcal.night.config_keys import ClassifyRule, FrameType, NightConfig
 from daskcal.night.template import template
 
 
@@ -90,6 +92,17 @@ class TestTemplate:
         assert config.classify[0].when == "OBSTYPE == 'DARK' and EXPTIME == 0"
         assert config.keywords == {"exptime": ("EXPOSURE",)}
         assert config.types == {"FLATFIELD": "flat"}
+
+
+def test_words_are_those_of_the_keyword_table(tmp_path: Path) -> None:
+    assert get_args(FrameType) == TYPES
+    lines = ['"Bias Frame" = "bias"', 'TWI = "twilight-flat"', "[keywords]"]
+    lines += [f'{name} = ["MY-KEY", "A+B"]' for name in DEFAULT_KEYWORDS.aliases]
+    config = load_config(written(tmp_path, "\n".join(["[types]", *lines])))
+    table = DEFAULT_KEYWORDS.extended(aliases=config.keywords, types=config.types)
+    assert table.types["BIASFRAME"] == "bias"
+    assert table.types["TWI"] == "twilight-flat"
+    assert table.aliases["exptime"][0] == "MY-KEY"
 
 
 class TestCameras:

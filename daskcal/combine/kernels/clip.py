@@ -197,6 +197,8 @@ def clip_lane(raw, ranked, count, k, by_median, by_mad, low, high, floor, maxite
         raw, ranked, count, k, by_median, by_mad, low, high, floor, maxiters
     )
     n_low, n_high = 0, 0
+    if ranked[0, k] >= lower and ranked[count - 1, k] <= upper:
+        return n_low, n_high
     for i in range(raw.shape[0]):
         x = np.float64(raw[i, k])
         if x < lower:

@@ -48,5 +48,7 @@ def _sort_lanes(tile, width):
 def rank(raw, ranked, width):
     """Fill `ranked` with the lanes of `raw`, each sorted."""
     for i in range(raw.shape[0]):
-        ranked[i, :width] = raw[i, :width]
+        source, row = raw[i], ranked[i]
+        for k in range(width):
+            row[k] = source[k]
     _sort_lanes(ranked, width)

@@ -50,10 +50,14 @@ def _reject(raw, ranked, good, kind, by_median, by_mad, low, high, floor, maxite
         find_losers_median(ranked, good, low, high, floor, lanes, losing, width)
     elif kind == SIGMA and not by_median and not by_mad:
         find_losers_mean(raw, good, low, high, floor, lanes, losing, width)
-        if losing[:width].any():
+        losers = 0
+        for k in range(width):
+            losers += losing[k]
+        if losers:
             rank(raw, ranked, width)
-    else:
-        losing[:] = True
+    elif kind != NONE:
+        for k in range(width):
+            losing[k] = True
     for k in range(width):
         n_low[k], n_high[k] = 0, 0
         if losing[k] and good[k]:
@@ -82,10 +86,9 @@ def _compile(sources: str, cache: bool) -> Callable[..., None]:
         ranked = np.empty((n, columns), empty.dtype)
         good, used = np.empty(lanes, np.int32), np.empty(lanes, np.int32)
         n_low, n_high = np.empty(lanes, np.int32), np.empty(lanes, np.int32)
-        losing = np.empty(lanes, np.bool_)
-        floors, value, total = np.empty(lanes), np.empty(lanes), np.empty(lanes)
+        losing = np.zeros(lanes, np.bool_)
+        floors, value, total = np.full(lanes, floor), np.empty(lanes), np.empty(lanes)
         scratch = np.empty((3, lanes))
-        floors[:] = floor
         sort = take_median or kind == MINMAX or (kind == SIGMA and (by_median or by_mad))
 
         for start in range(0, pixels, lanes):
@@ -93,14 +96,10 @@ def _compile(sources: str, cache: bool) -> Callable[..., None]:
             load(image, mask, scale, zero, start, raw, good, width)
             if sort:
                 rank(raw, ranked, width)
-            if kind == NONE:
-                n_low[:width] = 0
-                n_high[:width] = 0
-            else:
-                if floor < 0:  # "variance"
-                    noise_floor(raw, variance, scale, start, floors, width)
-                _reject(raw, ranked, good, kind, by_median, by_mad, low, high, floors, maxiters,
-                        scratch, losing, n_low, n_high, width)  # fmt: skip
+            if floor < 0:  # "variance"
+                noise_floor(raw, variance, scale, start, floors, width)
+            _reject(raw, ranked, good, kind, by_median, by_mad, low, high, floors, maxiters,
+                    scratch, losing, n_low, n_high, width)  # fmt: skip
             for k in range(width):
                 used[k] = good[k] - n_low[k] - n_high[k]
 

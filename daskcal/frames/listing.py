@@ -1,0 +1,45 @@
+"""The table of frames that `daskcal ls` prints."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from daskcal.frames.table import frame_table
+
+if TYPE_CHECKING:
+    from daskcal.fits import Scan
+
+_COLUMNS = ("imagetyp", "exptime", "filter", "object", "date_obs", "shape", "gain", "rdnoise",
+            "binning")  # fmt: skip
+
+
+def listing(found: Scan) -> str:
+    """Text with a line for each frame, and one for each file that cannot be read."""
+    lines = []
+    if found.frames:
+        table = frame_table(found.frames)
+        base = os.path.commonpath([os.path.dirname(path) for path in table["path"]])
+        rows = [("file", *_COLUMNS)]
+        for _, row in table.iterrows():
+            rows.append((os.path.relpath(row["path"], base), *(_cell(row[c]) for c in _COLUMNS)))
+        widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+        lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in rows]
+        lines.append(f"{len(found.frames)} frames in {base}")
+    for bad in found.unreadable:
+        lines.append(f"unreadable: {bad.path}: {bad.message}")
+    if found.ignored:
+        lines.append(f"{found.ignored} other files are not FITS")
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, tuple):
+        return "×".join(map(str, value))
+    if value != value:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:g}"
+    if hasattr(value, "isoformat"):
+        return str(value.isoformat(timespec="seconds"))
+    return " ".join(str(value).split()) or "-"

@@ -1,0 +1,1 @@
+"""Which raw frames make one master, and which master serves a frame."""

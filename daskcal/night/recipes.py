@@ -1,0 +1,147 @@
+"""From a config to what the steps of calibration are called with, for one job's frames."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from daskcal.calibration import noise_is_known
+from daskcal.errors import CalibrationError, GeometryError
+from daskcal.frames.sections import fits_section
+from daskcal.night.config import parse_section
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from daskcal.night.config import NightConfig
+    from daskcal.night.config_keys import Combine
+    from daskcal.night.plan import Job
+
+_SATURATION = ("hdr_saturate", "hdr_saturata", "hdr_satlevel")
+
+
+def calibration_arguments(
+    config: NightConfig, job: Job, frames: xr.Dataset, masters: dict[str, list[xr.Dataset]]
+) -> tuple[dict[str, Any], list[str]]:
+    """Keyword arguments of `calibrate` for the frames of a job, and what there is to say of them.
+
+    Parameters
+    ----------
+    config : NightConfig
+        The night's.
+    job : Job
+        The product that the frames are for.
+    frames : xarray.Dataset
+        Its raw frames.
+    masters : dict of str to list of xarray.Dataset
+        The opened masters by kind, as the job names them; ``hot`` is the dark that tells hot
+        pixels.
+    """
+    messages: list[str] = []
+    arguments: dict[str, Any] = {
+        "saturation": _saturation(config, frames),
+        "overscan": _overscan(config, frames, messages),
+        "trim": _section(config.trim.section, frames, "TRIMSEC", "section", messages),
+        "gain": True if config.output.gain_correct else None,
+        "variance": _variance(config),
+    }
+    if masters.get("bias"):
+        arguments["bias"] = masters["bias"][0]
+    if masters.get("dark"):
+        arguments["dark"] = {
+            "dark": masters["dark"],
+            "scale": job.scale_dark,
+            "tolerance": config.dark.tolerance,
+            "max_scale": config.dark.max_scale,
+        }
+    if masters.get("flat"):
+        arguments["flat"] = {
+            "flat": masters["flat"][0],
+            "min_value": config.flat.min_value,
+            "normalise": config.flat.normalise,
+        }
+    if job.kind == "science":
+        arguments["bad_pixel_mask"] = config.mask.bad_pixels
+        arguments["hot"] = _hot(config, masters.get("hot", []))
+    if config.output.gain_correct and not noise_is_known(frames):
+        messages.append("without a gain for all frames there are no electron: see [instrument] gain")
+    return arguments, messages
+
+
+def combine_arguments(settings: Combine) -> dict[str, Any]:
+    """Keyword arguments of `combine` for one kind of master."""
+    options = {
+        "sigma": ("low", "high", "center", "spread", "maxiters", "sigma_floor"),
+        "minmax": ("n_low", "n_high"),
+        "none": (),
+    }[settings.reject]
+    chosen = {name: getattr(settings, name) for name in options}
+    return {
+        "method": settings.method,
+        "reject": settings.reject,
+        "scale": settings.scale,
+        **chosen,
+    }
+
+
+def _variance(config: NightConfig) -> Any:
+    if config.variance.create is False:
+        return None
+    if config.instrument.bias_level is not None:
+        return {"bias_level": config.instrument.bias_level}
+    return True if config.variance.create is True else "auto"
+
+
+def _saturation(config: NightConfig, frames: xr.Dataset) -> Any:
+    if config.instrument.saturation is not None:
+        return config.instrument.saturation
+    for name in _SATURATION:
+        if name in frames.coords and frames[name].dtype.kind in "iuf":
+            return True if np.isfinite(frames[name].values.astype(float)).all() else None
+    return None
+
+
+def _overscan(config: NightConfig, frames: xr.Dataset, messages: list[str]) -> Any:
+    given = config.overscan
+    section = _section(given.section, frames, "BIASSEC", "overscan", messages)
+    if section is None:
+        return None
+    return section | {
+        "axis": given.axis,
+        "method": given.method,
+        "clip": given.clip,
+        "model": given.model,
+        "order": given.order,
+    }
+
+
+def _section(
+    text: str, frames: xr.Dataset, keyword: str, argument: str, messages: list[str]
+) -> dict[str, Any] | None:
+    """The section as an argument; from the header only where the header gives a sound one."""
+    form, bracket = parse_section(text)
+    if form == "none":
+        return None
+    if form == "python":
+        return {argument: bracket}
+    if form == "fits":
+        return {"fits_section": bracket}
+    from daskcal.calibration.trim import header_section
+
+    try:
+        found = header_section(frames, keyword, keyword)
+        fits_section(found, (frames.sizes["y"], frames.sizes["x"]))
+    except CalibrationError:
+        return None  # frames without the card have nothing to subtract or cut
+    except GeometryError as error:
+        messages.append(f"the header's {keyword} is not used: {error}")
+        return None
+    return {"fits_section": keyword}
+
+
+def _hot(config: NightConfig, darks: list[xr.Dataset]) -> Any:
+    limit = config.dark.hot_threshold
+    if limit is None or not darks:
+        return None
+    return {"dark": darks[0], "threshold": None if limit == "auto" else limit}
