@@ -29,7 +29,7 @@ class FrameError(DaskcalError):
         The HDU, where the fault lies in one.
     reason : str
         A short code for programs: ``missing``, ``not-fits``, ``truncated``, ``damaged``,
-        ``no-image``, ``several-detectors``, ``unsupported``, ``changed``, ``shape``.
+        ``no-image``, ``several-detectors``, ``unsupported``, ``changed``, ``unreadable``.
     """
 
     def __init__(self, path: str, reason: str, message: str, hdu: int | None = None) -> None:

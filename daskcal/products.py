@@ -21,14 +21,16 @@ from daskcal.fits.cards import CARD, make_card
 from daskcal.fits.header import parse
 from daskcal.fits.keywords import FrameValues, normalise
 from daskcal.fits.product_header import PREFIX, Fact, product_cards
-from daskcal.fits.write import Plane, Written, discard_temporaries, fits_sink
+from daskcal.fits.write import Plane, Written, fits_sink
 from daskcal.frames.blocks import blocks
 from daskcal.frames.masks import MASK_ATTRS
 from daskcal.frames.master import open_master
 from daskcal.strict import strict_keywords
+from daskcal.temporaries import discard_temporaries
 
 PLANES = ("image", "uncert", "mask")
 _BAND = 1 << 20  # pixels of a band of one frame
+_EACH = ("factor", "gain", "level", "rdnoise")  # parameters that may be lists, one for each frame
 _AT_ONCE = 4  # frames computed together: enough to keep threads busy, few enough for memory
 
 __all__ = ["open_master", "product_names", "to_fits"]
@@ -263,12 +265,12 @@ def _frame_cards(ds: xr.Dataset, i: int) -> str:
 
 def _of_frame(step: dict[str, Any], i: int, n: int) -> dict[str, Any]:
     """A step's record with the value of one frame where it has one for each."""
-
-    def value_of(value: Any) -> Any:
-        each = isinstance(value, list) and len(value) == n > 1
-        return value[i] if each and all(isinstance(v, float) for v in value) else value
-
-    return {key: value_of(value) for key, value in step.items()}
+    each = {
+        key: step[key][i]
+        for key in _EACH
+        if isinstance(step.get(key), list) and len(step[key]) == n
+    }
+    return {**step, **each}
 
 
 def _master_cards(ds: xr.Dataset) -> str:

@@ -106,7 +106,9 @@ def master(shared: bool = True) -> xr.Dataset:
         "date_end": "2020-01-01T05:04:05",
         "mjd_avg": 58849.25,
     }
-    out = xr.Dataset(planes, coords={"y": np.arange(2, NY + 2), "x": np.arange(4, NX + 4)}, attrs=attrs)
+    out = xr.Dataset(
+        planes, coords={"y": np.arange(2, NY + 2), "x": np.arange(4, NX + 4)}, attrs=attrs
+    )
     out["image"].attrs["units"] = "adu"
     out["mask"].attrs = dict(MASK_ATTRS)
     return out
@@ -336,7 +338,9 @@ def test_a_failing_frame_leaves_no_trace(raw: Path, tmp_path: Path) -> None:
     def burn(block: np.ndarray) -> np.ndarray:
         raise RuntimeError("the camera is on fire")
 
-    burnt = frames["image"].copy(data=frames["image"].data.map_blocks(burn, meta=np.empty((0, 0, 0), "f4")))
+    burnt = frames["image"].copy(
+        data=frames["image"].data.map_blocks(burn, meta=np.empty((0, 0, 0), "f4"))
+    )
     folder = tmp_path / "o"
     to_fits(frames, folder)
     before = {name: (folder / name).read_bytes() for name in os.listdir(folder)}

@@ -10,9 +10,10 @@ import xarray as xr
 
 from daskcal.calibration.bias import subtract_bias
 from daskcal.calibration.dark import subtract_dark
-from daskcal.calibration.flags import flag_bad, flag_hot, flag_saturated
+from daskcal.calibration.flags import flag_bad, flag_saturated
 from daskcal.calibration.flat import flat_correct
 from daskcal.calibration.gain import gain_correct, known_values
+from daskcal.calibration.hot import flag_hot, hot_pixels
 from daskcal.calibration.overscan import subtract_overscan
 from daskcal.calibration.trim import trim_image
 from daskcal.calibration.variance import create_variance
@@ -27,6 +28,7 @@ __all__ = [
     "flag_saturated",
     "flat_correct",
     "gain_correct",
+    "hot_pixels",
     "subtract_bias",
     "subtract_dark",
     "subtract_overscan",
@@ -73,8 +75,8 @@ def calibrate(
         `subtract_bias`, `subtract_dark`, `flat_correct`: the master, or several darks.
     bad_pixel_mask : array, master or path, optional
         `flag_bad`.
-    hot : master, optional
-        `flag_hot`: the dark that tells.
+    hot : xarray.Dataset, optional
+        `flag_hot`: what `hot_pixels` found in a dark.
 
     Returns
     -------

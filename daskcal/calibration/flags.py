@@ -1,4 +1,4 @@
-"""Flag pixels: saturated ones, those of a bad-pixel mask, and hot ones of a master dark."""
+"""Flag pixels of frames: saturated ones, and those that a mask image says are bad."""
 
 from __future__ import annotations
 
@@ -12,18 +12,14 @@ import numpy as np
 import xarray as xr
 
 from daskcal.calibration.gain import frame_name, known_values
-from daskcal.calibration.masters import Master, as_master, require_fit
-from daskcal.errors import ArgumentError, CalibrationError, GeometryError
+from daskcal.calibration.masters import as_master
+from daskcal.errors import CalibrationError, GeometryError
 from daskcal.frames.blocks import assign, describe_input, recover, require_cover
 from daskcal.frames.masks import Flag
 from daskcal.frames.recipe import Block, Step, with_plane
 from daskcal.frames.sections import Section
 from daskcal.frames.steps import MasterId, StepRecord, one_or_all, with_step
-from daskcal.frames.units import require_unit
 from daskcal.strict import strict_keywords
-
-_SIGMA = 1.482602218505602  # σ of a normal distribution over its median absolute deviation
-HOT_SIGMAS = 8.0  # "auto": far beyond what a normal distribution gives in any detector
 
 
 class _Flagging(Step):
@@ -49,22 +45,14 @@ class FlagSaturated(_Flagging):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class FlagBad(_Flagging):
-    """bad where a mask image is not 0."""
+class FlagWhere(_Flagging):
+    """A bit where an image is not 0."""
+
+    bit: np.uint16
 
     def apply(self, block: Block, frames: slice, arrays: Sequence[np.ndarray]) -> None:
         mask = block.masked()
-        mask |= np.where(arrays[0] != 0, Flag.BAD, 0).astype(np.uint16)
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class FlagHot(_Flagging):
-    """hot where a master dark exceeds a limit."""
-
-    def apply(self, block: Block, frames: slice, arrays: Sequence[np.ndarray]) -> None:
-        dark, limit = arrays
-        mask = block.masked()
-        mask |= np.where(dark > float(limit), Flag.HOT, 0).astype(np.uint16)
+        mask |= np.where(arrays[0] != 0, self.bit, np.uint16(0))
 
 
 @strict_keywords
@@ -140,7 +128,9 @@ def flag_bad(frames: xr.Dataset, bad_pixel_mask: Any) -> xr.Dataset:
         master = as_master(bad_pixel_mask, "bad-pixel mask")
         plane, section, identity = master.planes["image"], master.section, master.identity
     require_cover(section, stack.section, f"the bad-pixel mask ({name})")
-    step = FlagBad(inputs=(describe_input(plane, "yx", section.y0, section.x0),))
+    step = FlagWhere(
+        inputs=(describe_input(plane, "yx", section.y0, section.x0),), bit=Flag.BAD
+    )
     record = StepRecord("flag_bad", {}, (identity,))
     return with_step(assign(frames, stack.then(step, [plane])), record)
 
@@ -152,79 +142,3 @@ def _bare_mask(mask: Any, window: Section) -> tuple[da.Array, Section]:
             f"the bad-pixel mask has shape {plane.shape} and the frames {window.shape}"
         )
     return plane, window
-
-
-@strict_keywords
-def flag_hot(
-    frames: xr.Dataset, dark: Any, *, threshold: float | None = None
-) -> xr.Dataset:
-    """Set ``hot`` where the dark current of a master dark is far above the usual.
-
-    Parameters
-    ----------
-    frames : xarray.Dataset
-        With ``image (frame, y, x)``.
-    dark : xarray.Dataset, CCDData or path
-        Master dark (y, x); the longest is the best to tell.
-    threshold : float, optional
-        Excess over the dark's median in electron/s (the dark's gain and exposure must be known).
-        If not given: 8σ, from the median absolute deviation of the dark's good pixels.
-
-    Returns
-    -------
-    xarray.Dataset
-        With ``mask (frame, y, x)``.
-
-    Raises
-    ------
-    CalibrationError
-        `threshold` is given, and the gain or exposure of the dark is not known.
-    """
-    stack, master = recover(frames), as_master(dark, "master dark")
-    require_fit(master, stack, unit="")
-    limit = _hot_limit(master, threshold)
-    inputs, arrays = master.inputs(("image",))
-    step = FlagHot(inputs=(*inputs, describe_input(limit, "")))
-    record = StepRecord("flag_hot", {"threshold": threshold}, (master.identity,))
-    return with_step(assign(frames, stack.then(step, [*arrays, limit])), record)
-
-
-def _hot_limit(master: Master, threshold: float | None) -> da.Array:
-    """The value of the dark above which a pixel is hot, as a lazy scalar."""
-    excess = None
-    if threshold is not None:
-        if not threshold > 0:
-            raise ArgumentError(f"threshold={threshold} should be positive, in electron/s")
-        gain = 1.0 if require_unit_of(master) == "electron" else master.number("gain")
-        exposure = master.number("exptime")
-        if not (np.isfinite(gain) and exposure > 0):
-            raise CalibrationError(
-                "flag_hot: a threshold in electron/s needs the gain and exposure of the dark "
-                f"(found {gain} electron/adu, {exposure} s); leave it out for 8σ"
-            )
-        excess = threshold * exposure / gain
-    args = [master.planes["image"], "yx"]
-    if "mask" in master.planes:
-        args += [master.planes["mask"].rechunk(master.planes["image"].chunks), "yx"]
-    return da.blockwise(
-        _limit, "", *args, concatenate=True, excess=excess, dtype=np.float64, meta=np.empty(())
-    )
-
-
-def require_unit_of(master: Master) -> str:
-    """The unit of a master, raising where it is not known."""
-    attrs = {"units": master.unit}
-    return require_unit(xr.Dataset({"image": ("y", [0.0], attrs)}), f"the {master.what}")
-
-
-def _limit(
-    image: np.ndarray, mask: np.ndarray | None = None, *, excess: float | None
-) -> np.ndarray:
-    good = image[np.isfinite(image) & (True if mask is None else mask == 0)]
-    if not good.size:
-        return np.array(np.inf)
-    centre = float(np.median(good))
-    if excess is None:
-        mad = float(np.median(np.abs(good - centre)))
-        excess = HOT_SIGMAS * _SIGMA * mad if mad else np.inf
-    return np.array(centre + excess)

@@ -52,11 +52,11 @@ def find_files(paths: Paths) -> list[Found]:
     return sorted(found.values(), key=lambda entry: natural(entry.path))
 
 
-def natural(path: str) -> list[str | int]:
+def natural(path: str) -> tuple[list[str | int], str]:
     """A sort key in which numbers count as numbers, and folders stay together."""
     pieces: list[str | int] = list(_DIGITS.split(path.replace(os.sep, "\0")))
     pieces[1::2] = map(int, pieces[1::2])
-    return [*pieces, path]
+    return pieces, path
 
 
 def _existing(path: str) -> list[str]:
@@ -109,7 +109,7 @@ def _in_folder(top: str) -> list[Found]:
                 for entry in entries:
                     if entry.name.startswith("."):
                         continue
-                    if entry.is_dir():
+                    if _is_folder(entry):
                         waiting.append(entry.path)
                     else:
                         found.append(_stat_entry(entry))
@@ -117,6 +117,13 @@ def _in_folder(top: str) -> list[Found]:
             reason = error.strerror or str(error)
             found.append(Found(folder, 0, 0, True, True, f"the folder cannot be read: {reason}"))
     return found
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
 
 
 def _stat_entry(entry: os.DirEntry[str]) -> Found:

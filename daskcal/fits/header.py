@@ -19,11 +19,10 @@ _VALUE = (
     r"|([+-]?(?:\d+\.?\d*|\.\d+)(?:[EeDd][+-]?\d+)?)"
     r"|([TF]))? *(?:/.*)?$"
 )
-_FAST = re.compile(r"(?=.{8}= )([A-Z0-9_-]+) *=" + _VALUE)
+_FAST = re.compile(r"(?=.{8}= )(?!CONTINUE)([A-Z0-9_-]+) *=" + _VALUE)
 _FREE = re.compile(r"()" + _VALUE)
 _SHIFTED = re.compile(r"([A-Za-z0-9_-]{1,8}) *=")
 _STANDARD = re.compile(r"[A-Z0-9_-]*")
-_LOWER_EXPONENT = re.compile(r"(?<=[\d.])[ed](?=[+-]?\d)")
 
 _PRINTABLE = bytes(range(0x20, 0x7F))
 _SAFE = bytes(
@@ -131,52 +130,63 @@ class _Parser:
         """A card that the fast pattern does not know."""
         card = self.text[at : at + CARD]
         name = card[:8].rstrip().upper()
-        if name == "CONTINUE" and card[8:10] != "= ":
-            self._continue(card)
+        if name == "CONTINUE":
+            self._continue(at, card)
             return
         last, self.last = self.last, ""
         if name in COMMENTARY:
             return
         if name == "HIERARCH" and card[8] == " " and "=" in card:
             key, _, rest = card[9:].partition("=")
-            self._free(at, key.strip().upper(), rest, "")
+            self._free(at, key.strip().upper(), rest, card[: card.index("=") + 1])
         elif shifted := _SHIFTED.match(card):
             key, rest = shifted[1].upper(), card[shifted.end() :]
-            self._free(at, key, rest, f"{key:<8}= {rest}"[:CARD].ljust(CARD))
+            self._free(at, key, rest, f"{key:<8}= ")
         elif _STANDARD.fullmatch(name) and name == card[:8].rstrip() and name != "HIERARCH":
             self.last = last  # legal: without "= " a card is commentary, whatever its keyword
         else:
             self._bury(at, name)
 
-    def _free(self, at: int, key: str, rest: str, standard: str) -> None:
-        """The value of a card in a form of its own; `standard` is the card put right."""
+    def _free(self, at: int, key: str, rest: str, start: str) -> None:
+        """A card in a form of its own, put right as `start` (keyword and sign) and `rest`."""
         rest = rest.rstrip()
         found = _FREE.match(rest)
+        card = (start + rest)[:CARD].ljust(CARD)
         value: Value | None
+        writable = True
         if found is None:
-            value = _astropy_value(standard or f"HIERARCH {key} = {rest}")
+            value, writable = _astropy_value(card)
         elif found.lastindex == 1:
-            return
+            value = None  # undefined
         elif found.lastindex == 2:
             value = found[2].rstrip().replace("''", "'")
         elif found.lastindex == 5:
             value = found[5] == "T"
         else:
-            value = _number(found[3] or found[4])
-        if value is None or not key:
+            digits = found[3] or found[4]
+            value = _number(digits)
+            card = card[: len(start)] + card[len(start) :].replace(digits, digits.upper(), 1)
+        if not key or not writable:
             self._bury(at, key)
+        elif card != self.text[at : at + CARD]:
+            self.replaced[at] = card
+        if value is None or not key:
             return
-        if standard and standard != self.text[at : at + CARD]:
-            self.replaced[at] = _LOWER_EXPONENT.sub(lambda m: m[0].upper(), standard)
         self.last = key
         if self.values.setdefault(key, value) is not value:
             self._repeated(key, value)
 
-    def _continue(self, card: str) -> None:
+    def _continue(self, at: int, card: str) -> None:
         found = _FREE.match(card[8:].rstrip())
-        value = self.values.get(self.last)
-        if found is None or found.lastindex != 2 or not isinstance(value, str):
+        before = self.replaced.get(at - CARD, self.text[max(at - CARD, 0) : at])
+        text = before[8:] if before.startswith("CONTINUE") else before.partition("=")[2]
+        follows = text.lstrip().startswith("'") and before[:8].strip() not in COMMENTARY
+        if found is None or found.lastindex != 2 or card[8:10] != "  " or not follows:
             self.last = ""
+            self._bury(at, "CONTINUE")
+            return
+        value = self.values.get(self.last)
+        if not isinstance(value, str):
             return
         joined = value.removesuffix("&") + found[2].rstrip().replace("''", "'")
         self.values[self.last] = joined.rstrip()
@@ -204,20 +214,25 @@ def _number(digits: str) -> int | float:
         return float(digits.upper().replace("D", "E"))
 
 
-def _astropy_value(card: str) -> Value | None:
-    """What astropy makes of an odd card; None where it cannot read it either."""
+def _astropy_value(card: str) -> tuple[Value | None, bool]:
+    """What astropy makes of an odd card (None where it cannot), and whether it would write it."""
     from astropy.io.fits import Card
     from astropy.io.fits.verify import VerifyError
 
     try:
         value = Card.fromstring(card).value
     except (VerifyError, ValueError, TypeError, IndexError, AttributeError):
-        return None
+        return None, False
+    try:
+        Card.fromstring(card).verify("exception")
+        writable = True
+    except VerifyError:
+        writable = False
     if isinstance(value, bool | int | float):
-        return value
+        return value, writable
     if isinstance(value, str | complex):
-        return str(value).rstrip()
-    return None
+        return str(value).rstrip(), writable
+    return None, False
 
 
 def card_comments(text: str) -> dict[str, str]:

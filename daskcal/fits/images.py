@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from daskcal.errors import FrameError
@@ -14,7 +14,7 @@ from daskcal.fits.header import CARD, Value
 # Planes that describe another image of the same file: never frames of their own.
 _COMPANION = re.compile(
     r"(UNCERT|UNCERTAINTY|STD|STDDEV|SIGMA|ERR|ERROR|VAR|VARIANCE|IVAR|WEIGHT|WEIGHTS|WHT|WGT"
-    r"|MASK|BPM|DQ|QUALITY|FLAGS|NUSED|NLOW|NHIGH|PSFIMAGE|CONTEXT|CTX|CON|EXPMAP|BKG|BACKGROUND"
+    r"|UNCSHARE|MASK|BPM|DQ|QUALITY|FLAGS|NUSED|NLOW|NHIGH|PSFIMAGE|CONTEXT|CTX|CON|EXPMAP|BKG|BACKGROUND"
     r"|CATALOG|THUMBNAIL|PREVIEW)[ _-]?\d*"
 )
 _COMPRESSIONS = {
@@ -188,7 +188,7 @@ def _compression(path: str, hdu: Hdu) -> str:
     return _COMPRESSIONS[name]
 
 
-def _check_parameters(values: Mapping[str, Value], bad: object) -> None:
+def _check_parameters(values: Mapping[str, Value], bad: Callable[[str, str], FrameError]) -> None:
     """The decoders' own parameters, given as pairs ZNAMEn = name, ZVALn = value."""
     accepted = {"BLOCKSIZE": (16, 32), "BYTEPIX": (1, 2, 4, 8), "SMOOTH": (0, 1)}
     for n in range(1, 1000):
@@ -197,7 +197,7 @@ def _check_parameters(values: Mapping[str, Value], bad: object) -> None:
             return
         valid = accepted.get(str(name).strip().upper())
         if valid is not None and integer(values.get(f"ZVAL{n}")) not in valid:
-            raise bad(f"ZVAL{n}", f"one of {', '.join(map(str, valid))} ({name})")  # type: ignore[operator]
+            raise bad(f"ZVAL{n}", f"one of {', '.join(map(str, valid))} ({name})")
 
 
 def image_cards(image_hdu: Hdu, primary: Hdu) -> tuple[str, dict[str, Value]]:

@@ -35,6 +35,6 @@ def _astropy_unit(text: str) -> str:
 
     try:
         unit = units.Unit(text)
-        return str(unit.to_string())
     except (ValueError, TypeError):
         return ""
+    return "" if unit.is_equivalent(units.dimensionless_unscaled) else str(unit.to_string())

@@ -11,10 +11,7 @@ import contextlib
 import errno
 import hashlib
 import os
-import re
-import secrets
 import shutil
-import socket
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,10 +24,10 @@ from dask.layers import ArraySliceDep
 from daskcal.errors import ArgumentError, OutputError, choose
 from daskcal.fits.cards import CARD, make_card
 from daskcal.fits.checksum import file_checksum, folded, header_bytes, padded, word_sum
+from daskcal.temporaries import discard_temporaries, forget, new_temporary
 
 _BITPIX = {"u1": 8, "i2": 16, "i4": 32, "f4": -32, "f8": -64, "u2": 16}
 _PIECE = 1 << 24
-_ours: dict[str, set[str]] = {}  # final name: temporaries of this process
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +133,7 @@ def fits_sink(
     units = _layout(planes)
     size = _end(units[-1])
     _refuse_early(path, size * (2 if compress == "rice" else 1), overwrite)
-    part = _temporary(path)
+    part = new_temporary(path)
     job = _Job(str(path), part, size, units, overwrite, compress)
 
     stacked = any(plane.data.ndim == 3 for plane in planes)
@@ -167,16 +164,6 @@ def fits_sink(
         meta=np.empty((), object),
         token="fits-file",
     )
-
-
-def discard_temporaries(path: str | Path) -> None:
-    """Remove what failed computations of this process, or dead ones of this host, left behind."""
-    path = Path(path).absolute()
-    mine = _ours.get(str(path), set())
-    for part in _leftovers(path):
-        if part.name in mine or not _alive(part.name):
-            with contextlib.suppress(OSError):
-                part.unlink()
 
 
 # --- before any pixel ---------------------------------------------------------------------------
@@ -258,40 +245,6 @@ def _refuse_early(path: Path, size: int, overwrite: bool) -> None:
     free = shutil.disk_usage(folder).free
     if free < size:
         raise OutputError(f"{path} needs {size} bytes, and {folder} has {free} bytes free")
-
-
-def _temporary(path: Path) -> str:
-    host = re.sub(r"[^A-Za-z0-9]", "_", socket.gethostname())[:40]
-    name = f".{path.name[:160]}.{host}-{os.getpid()}-{secrets.token_hex(4)}.tmp"
-    _ours.setdefault(str(path), set()).add(name)
-    return str(path.with_name(name))
-
-
-_PART = re.compile(r"\.([A-Za-z0-9_]+)-(\d+)-[0-9a-f]{8}\.tmp$")
-
-
-def _leftovers(path: Path) -> Iterator[Path]:
-    head = f".{path.name[:160]}."
-    with os.scandir(path.parent) as entries:
-        for entry in entries:
-            name = entry.name
-            if name.startswith(head) and _PART.fullmatch(name, len(head) - 1):
-                yield path.with_name(name)
-
-
-def _alive(part: str) -> bool:
-    """Whether the process that named a temporary may still be at work on it."""
-    found = _PART.search(part)
-    host = re.sub(r"[^A-Za-z0-9]", "_", socket.gethostname())[:40]
-    if not found or found[1] != host:
-        return True
-    try:
-        os.kill(int(found[2]), 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        pass
-    return True
 
 
 # --- the tasks ----------------------------------------------------------------------------------
@@ -400,7 +353,7 @@ def _finalise(sums: object, job: _Job) -> Written:
             message = f"{job.path} cannot be written: {error.strerror or error}"
             raise OutputError(message) from error
         raise
-    _ours.get(job.path, set()).discard(os.path.basename(job.part))
+    forget(job.path, job.part)
     return written
 
 

@@ -35,8 +35,7 @@ def calibration_arguments(
     frames : xarray.Dataset
         Its raw frames.
     masters : dict of str to list of xarray.Dataset
-        The opened masters by kind, as the job names them; ``hot`` is the dark that tells hot
-        pixels.
+        The opened masters by kind, as the job names them; ``hot`` is the map of hot pixels.
     """
     messages: list[str] = []
     arguments: dict[str, Any] = {
@@ -63,7 +62,7 @@ def calibration_arguments(
         }
     if job.kind == "science":
         arguments["bad_pixel_mask"] = config.mask.bad_pixels
-        arguments["hot"] = _hot(config, masters.get("hot", []))
+        arguments["hot"] = next(iter(masters.get("hot", [])), None)
     if config.output.gain_correct and not noise_is_known(frames):
         messages.append("without a gain for all frames there are no electron: see [instrument] gain")
     return arguments, messages
@@ -139,9 +138,3 @@ def _section(
         return None
     return {"fits_section": keyword}
 
-
-def _hot(config: NightConfig, darks: list[xr.Dataset]) -> Any:
-    limit = config.dark.hot_threshold
-    if limit is None or not darks:
-        return None
-    return {"dark": darks[0], "threshold": None if limit == "auto" else limit}

@@ -15,8 +15,8 @@ import dask
 import xarray as xr
 
 import daskcal
-from daskcal.calibration import calibrate
-from daskcal.combine import combine
+from daskcal.calibration import calibrate, hot_pixels
+from daskcal.combination import combine
 from daskcal.errors import ArgumentError, DaskcalError, FrameError, OutputError, choose
 from daskcal.frames.master import open_master
 from daskcal.frames.open import frames_dataset
@@ -127,6 +127,7 @@ class Run:
     made_of: dict[int, str] = field(default_factory=dict)
     messages: list[str] = field(default_factory=list)
     opened: dict[str, xr.Dataset] = field(default_factory=dict)
+    hot: dict[str, xr.Dataset] = field(default_factory=dict)
 
     def all(self) -> Ledger:
         """Every job, then ledger and report."""
@@ -213,7 +214,7 @@ class Run:
         masters = {
             kind: [self.opened[name] for name in names] for kind, names in job.masters.items()
         }
-        masters["hot"] = self._longest_dark(job)
+        masters["hot"] = self._hot(job) if job.kind == "science" else []
         arguments, messages = calibration_arguments(self.plan.config, job, frames, masters)
         self.note(messages)
         return calibrate(frames, **arguments)
@@ -225,11 +226,17 @@ class Run:
                 self.messages.append(message)
                 self.watch.note(message)
 
-    def _longest_dark(self, job: Job) -> list[xr.Dataset]:
-        """The longest of the job's darks' own kind: it tells hot pixels best."""
+    def _hot(self, job: Job) -> list[xr.Dataset]:
+        """The hot pixels that the longest dark of a job shows, found once for each dark."""
+        limit = self.plan.config.dark.hot_threshold
         names = job.masters.get("dark", ())
-        darks = [self.opened[name] for name in names]
-        return sorted(darks, key=lambda dark: -float(dark.attrs.get("exptime", 0)))[:1]
+        if limit is None or not names:
+            return []
+        longest = max(names, key=lambda name: float(self.opened[name].attrs.get("exptime", 0)))
+        if longest not in self.hot:
+            threshold = None if limit == "auto" else limit
+            self.hot[longest] = hot_pixels(self.opened[longest], threshold=threshold).compute()
+        return [self.hot[longest]]
 
     def _write(self, job: Job, used: bool) -> ProductEntry:
         calibrated = self.calibrated(job, self.raw(job.frames))

@@ -1,4 +1,4 @@
-"""Packed files: recognised by their bytes, verified, unpacked once, refused where they are bombs."""
+"""Packed files: known by their bytes, verified, unpacked once, refused where they are bombs."""
 
 import bz2
 import collections

@@ -90,16 +90,19 @@ def test_cards_that_hold_stay_byte_for_byte() -> None:
     assert [c for c in out if c in kept] == kept
 
 
-@pytest.mark.parametrize(
-    "key",
-    ["BZERO", "BSCALE", "BLANK", "DATAMIN", "DATAMAX", "BIASSEC", "TRIMSEC", "DATASEC", "BIAS01"]
-    + ["TRIM01", "CHECKSUM", "DATASUM", "NAXIS1", "SIMPLE", "EXTEND", "PCOUNT", "ZCMPTYPE", "TFORM1"]
-    + ["EXTNAME", "INHERIT", "ZBITPIX", "ZNAXIS2", "BUNIT"],
-)
-def test_cards_of_the_raw_array_go(key: str) -> None:
-    out = product_cards(make_card(key, "7") + make_card("KEPT", 1), bunit="")
-    assert key not in header(out)
-    assert header(out)["KEPT"] == 1
+def test_cards_of_the_raw_array_go() -> None:
+    keys = (
+        "BZERO BSCALE BLANK DATAMIN DATAMAX BIASSEC TRIMSEC DATASEC BIAS01 TRIM01 CHECKSUM DATASUM "
+        "NAXIS1 SIMPLE EXTEND PCOUNT EXTNAME INHERIT BUNIT ZCMPTYPE TFORM1 ZBITPIX ZNAXIS2"
+    )
+    raw = "".join(make_card(key, "7") for key in keys.split()) + make_card("KEPT", 1)
+    assert list(header(product_cards(raw, bunit=""))) == [
+        "KEPT",
+        "LTV1",
+        "LTM1_1",
+        "LTV2",
+        "LTM2_2",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -122,7 +125,9 @@ def test_cards_of_the_raw_array_go(key: str) -> None:
 def test_illegal_cards_are_mended(tmp_path: Path, bad: str, key: str, value: object) -> None:
     out = product_cards(card(bad), bunit="adu")
     assert header(out)[key] == value
-    assert [line for line in verify(tmp_path, out) if "CRPIX" not in line and "CTYPE" not in line] == []
+    assert [
+        line for line in verify(tmp_path, out) if "CRPIX" not in line and "CTYPE" not in line
+    ] == []
 
 
 @pytest.mark.parametrize(
@@ -170,7 +175,9 @@ def test_the_sky_stays_where_it_is() -> None:
 
 
 def test_text_valued_reference_pixels_become_numbers() -> None:
-    raw = card("CRPIX1  = '716.0   '           / as SCAMP leaves it") + make_card("CRPIX2", "685.125")
+    raw = card("CRPIX1  = '716.0   '           / as SCAMP leaves it") + make_card(
+        "CRPIX2", "685.125"
+    )
     found = header(product_cards(raw, bunit="", shift=(0, 17)))
     assert (found["CRPIX1"], found["CRPIX2"]) == (699.0, 685.125)
 
@@ -241,12 +248,15 @@ def test_history_comes_back(records: list[dict[str, object]]) -> None:
     assert [json.loads(line) for line in read_history(through)] == records
 
 
-@given(st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=300), st.text(max_size=60))
+@given(
+    st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=300), st.text(max_size=60)
+)
 def test_texts_of_any_length_come_back(text: str, comment: str) -> None:
     image = make_card("TEXT", text, comment)
     (read,) = read_cards(image)
     assert read.value == text.rstrip()
-    assert fits.Card.fromstring(image).value == text.rstrip()
+    if "'" not in text:  # astropy takes '/ within a text for its end
+        assert fits.Card.fromstring(image).value == text.rstrip()
 
 
 def test_equal_inputs_give_equal_bytes() -> None:
@@ -255,7 +265,8 @@ def test_equal_inputs_give_equal_bytes() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["dot_tircam2_nir", "header_zoo", "lick_kast_2amp", "lowell_hall42_5945", "uoft_st7_darks"]
+    "name",
+    ["dot_tircam2_nir", "header_zoo", "lick_kast_2amp", "lowell_hall42_5945", "uoft_st7_darks"],
 )
 def test_real_headers(name: str, tmp_path: Path, realdata: Callable[[str], Path]) -> None:
     seen = set()
@@ -267,13 +278,22 @@ def test_real_headers(name: str, tmp_path: Path, realdata: Callable[[str], Path]
         fact = [("COMBINED", True, "")]
         out = product_cards(frame.cards, bunit="adu", shift=(2, 17), facts=fact, gain_factor=1.5)
         found = header(out)
-        lost = {k for k in frame.header if k not in found and not k.startswith(("NAXIS", "HIERARCH"))}
-        allowed = "SIMPLE BITPIX EXTEND BZERO BSCALE BIASSEC TRIMSEC DATASEC DATAMIN DATAMAX CHECKSUM"
+        lost = {
+            k for k in frame.header if k not in found and not k.startswith(("NAXIS", "HIERARCH"))
+        }
+        allowed = (
+            "SIMPLE BITPIX EXTEND BZERO BSCALE BIASSEC TRIMSEC DATASEC DATAMIN DATAMAX CHECKSUM"
+        )
         allowed += " DATASUM BIAS01 TRIM01 CD1_1 CD1_2 CD2_1 CD2_2 CROTA2 LONGSTRN BLANK"
         assert lost <= set(allowed.split()), frame.source.path
         said = verify(tmp_path, out)
-        assert not [line for line in said if line.startswith("*** Error")], (frame.source.path, said)
-        left = [line for line in said if "EPOCH is deprecated" not in line and "duplicated" not in line]
+        assert not [line for line in said if line.startswith("*** Error")], (
+            frame.source.path,
+            said,
+        )
+        left = [
+            line for line in said if "EPOCH is deprecated" not in line and "duplicated" not in line
+        ]
         assert left == [], frame.source.path
 
 

@@ -38,7 +38,9 @@ def test_folders_are_recursive_in_natural_order_and_all_is_accounted_for(tmp_pat
     for name in ("img10.fits", "img2.fits", "b/x.FIT", "a b.fits", "img2.fts", ".hidden.fits"):
         save(tmp_path / name)
     save(tmp_path / ".hidden" / "x.fits")
-    (tmp_path / "notes.txt").write_text("no frame")
+    (tmp_path / "notes").write_text("no frame")
+    (tmp_path / "notes1").write_text("no frame")
+    (tmp_path / "self.fits").symlink_to(tmp_path / "self.fits")
     (tmp_path / "a.fits.gz").write_text("no gzip either")
     (tmp_path / "loop").symlink_to(tmp_path)
     (tmp_path / "link.fits").symlink_to(tmp_path / "img2.fits")
@@ -49,8 +51,13 @@ def test_folders_are_recursive_in_natural_order_and_all_is_accounted_for(tmp_pat
     names = [os.path.relpath(f.source.path, tmp_path) for f in result.frames]
     assert names == ["a b.fits", "b/x.FIT", "img2.fits", "img2.fts", "img10.fits", "link.fits"]
     bad = {os.path.basename(u.path): u.reason for u in result.unreadable}
-    assert bad == {"a.fits.gz": "not-fits", "fifo.fits": "not-fits", "gone.fits": "unreadable"}
-    assert result.ignored == 2
+    assert bad == {
+        "a.fits.gz": "not-fits",
+        "fifo.fits": "not-fits",
+        "gone.fits": "unreadable",
+        "self.fits": "unreadable",
+    }
+    assert result.ignored == 3
     assert result.frames[2].fingerprint == result.frames[5].fingerprint
 
 
@@ -71,7 +78,7 @@ def test_names_with_brackets_and_odd_bytes_are_names(tmp_path):
 
 def test_a_missing_path_is_an_error_that_names_what_is_near(tmp_path):
     save(tmp_path / "night" / "bias1.fits")
-    with pytest.raises(FrameError, match="did you mean .*night") as caught:
+    with pytest.raises(FrameError, match=r"did you mean .*night") as caught:
         scanned(tmp_path / "nihgt")
     assert caught.value.reason == "missing"
     with pytest.raises(FrameError, match=r"did you mean .*bias1"):
@@ -188,7 +195,7 @@ def test_a_file_cut_anywhere_is_refused_and_never_a_crash(tmp_path):
     for length in [*range(0, len(good), 160), end_of_data - 1, end_of_data]:
         path.write_bytes(good[:length])
         result = scanned(path)
-        # a file that ends in, or after, the padding of its first HDU cannot be told from a whole one
+        # one that ends in, or after, the padding of its first HDU looks whole
         data_complete = length >= end_of_data or 2880 + IMAGE.nbytes <= length <= 5760
         assert bool(result.frames) == data_complete, length
         if not data_complete:

@@ -1,4 +1,4 @@
-"""Tile-compressed images against astropy: every compression, and tables that a decoder must not see."""
+"""Tile-compressed images against astropy, and tables that no decoder must see."""
 
 import numpy as np
 import pytest
@@ -112,6 +112,13 @@ def test_cards_are_those_of_the_image_and_of_the_primary(tmp_path):
     assert "ZCMPTYPE" not in frame.cards
     assert "HISTORY of it" in frame.cards
     assert fits.Header.fromstring(frame.cards)["OBJECT"] == "own"
+
+
+def test_a_third_axis_of_one_pixel_is_none(tmp_path):
+    image = SKY.astype("u2")
+    source = scanned(compressed(tmp_path / "x.fits", image[None])).frames[0].source
+    assert source.shape == image.shape
+    np.testing.assert_array_equal(read_pixels(source, (3, 9), (5, 50))[0], image[3:9, 5:50])
 
 
 BAD = [

@@ -25,7 +25,8 @@ from daskcal.errors import ArgumentError, OutputError
 from daskcal.fits import write
 from daskcal.fits.cards import make_card
 from daskcal.fits.checksum import folded, word_sum
-from daskcal.fits.write import Plane, Written, discard_temporaries, fits_sink
+from daskcal.fits.write import Plane, Written, fits_sink
+from daskcal.temporaries import discard_temporaries
 
 DTYPES = ("f4", "f8", "u1", "u2", "i2", "i4")
 SHAPE = (23, 37)
@@ -65,7 +66,9 @@ def failing(after: int = 2) -> da.Array:
             raise RuntimeError("the camera is on fire")
         return np.ones((5, 8), np.float32)
 
-    return da.map_blocks(block, chunks=((5,) * 4, (8,)), dtype=np.float32, meta=np.empty((0, 0), "f4"))
+    return da.map_blocks(
+        block, chunks=((5,) * 4, (8,)), dtype=np.float32, meta=np.empty((0, 0), "f4")
+    )
 
 
 def hidden(folder: Path) -> list[str]:
@@ -142,7 +145,9 @@ def test_bytes_do_not_depend_on_the_layout(tmp_path: Path, scheduler: str) -> No
 def test_bytes_are_the_same_on_a_cluster(tmp_path: Path) -> None:
     distributed = pytest.importorskip("distributed")
     local = fits_sink(tmp_path / "a.fits", planes()).compute(scheduler="sync")
-    with distributed.Client(n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None):
+    with distributed.Client(
+        n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None
+    ):
         remote = fits_sink(tmp_path / "b.fits", planes()).compute()
     assert remote.checksum == local.checksum
 
@@ -159,7 +164,9 @@ def test_one_task_for_each_band(tmp_path: Path) -> None:
         meta=np.empty((0, 0, 0), object),
     )
     mean, std = (
-        da.blockwise(itemgetter(i), "fyx", packed, "fyx", dtype="f4", meta=np.empty((0, 0, 0), "f4"))
+        da.blockwise(
+            itemgetter(i), "fyx", packed, "fyx", dtype="f4", meta=np.empty((0, 0, 0), "f4")
+        )
         for i in range(2)
     )
     sink = fits_sink(tmp_path / "a.fits", [Plane("", "", mean), Plane("STD", "", std)])
@@ -318,7 +325,10 @@ def test_a_folder_without_permission(tmp_path: Path) -> None:
 
 def test_a_block_of_another_shape_than_promised(tmp_path: Path) -> None:
     wrong = da.map_blocks(
-        lambda: np.ones((4, 8), "f4"), chunks=((5, 5), (8,)), dtype="f4", meta=np.empty((0, 0), "f4")
+        lambda: np.ones((4, 8), "f4"),
+        chunks=((5, 5), (8,)),
+        dtype="f4",
+        meta=np.empty((0, 0), "f4"),
     )
     with pytest.raises(ArgumentError, match="was promised"):
         fits_sink(tmp_path / "a.fits", one(wrong)).compute()

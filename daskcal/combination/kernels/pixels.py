@@ -11,22 +11,22 @@ from typing import Any
 import numba as nb
 import numpy as np
 
-from daskcal.combine.kernels.clip import (
+from daskcal.combination.kernels.clip import (
     clip_lane,
     find_losers_mean,
     find_losers_median,
     noise_floor,
 )
-from daskcal.combine.kernels.minmax import minmax_lane
-from daskcal.combine.kernels.moments import (
+from daskcal.combination.kernels.minmax import minmax_lane
+from daskcal.combination.kernels.moments import (
     lost_mask,
     mean_lanes,
     median_lanes,
     propagated_lanes,
     scatter_lanes,
 )
-from daskcal.combine.kernels.networks import rank
-from daskcal.combine.kernels.tiles import load
+from daskcal.combination.kernels.networks import rank
+from daskcal.combination.kernels.tiles import load
 
 NONE, SIGMA, MINMAX = 0, 1, 2
 WIDEST, NARROWEST = 256, 32

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from daskcal.combine.kernels.median_error import median_factors
-from daskcal.combine.kernels.pixels import MINMAX, NONE, SIGMA, combine_pixels
+from daskcal.combination.kernels.median_error import median_factors
+from daskcal.combination.kernels.pixels import MINMAX, NONE, SIGMA, combine_pixels
 
 # What each type of pixel is computed in, and which types the loop reads without a conversion.
 _WORKING = {
@@ -236,22 +236,27 @@ def _slab_rows(inputs: list[tuple[np.ndarray | None, np.dtype]], rows: int) -> i
     copied = [
         array.shape[0] * array.shape[2] * dtype.itemsize
         for array, dtype in inputs
-        if array is not None and not (array.flags.c_contiguous and array.dtype == dtype)
+        if array is not None and not (_is_flat(array) and array.dtype == dtype)
     ]
     if not copied or rows == 0:
         return max(rows, 1)
     return min(max(_SLAB_BYTES // max(sum(copied), 1), 1), rows)
 
 
+def _is_flat(array: np.ndarray) -> bool:
+    """Whether it can be read as (n, pixels) without a copy."""
+    return array.flags.c_contiguous and array.flags.aligned
+
+
 def _flat(array: np.ndarray | None, dtype: np.dtype, rows: slice) -> np.ndarray:
     """Rows of an input as read-only (n, pixels) of one type; (0, 0) for None.
 
-    Read-only, contiguous and native always, so that the loop is compiled once for each type.
+    Always read-only, contiguous, aligned and native: the loop is compiled once for each type.
     """
     if array is None:
         flat = np.empty((0, 0), dtype)
     else:
         part = np.asarray(array)[:, rows]
-        flat = np.ascontiguousarray(part, dtype).reshape(part.shape[0], -1).view()
+        flat = np.require(part, dtype, ["C", "A"]).reshape(part.shape[0], -1).view()
     flat.flags.writeable = False
     return flat

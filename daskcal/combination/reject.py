@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from daskcal.combine.kernels import Reject
+from daskcal.combination.kernels import Reject
 from daskcal.errors import ArgumentError, choose
 from daskcal.strict import refuse_unknown
 

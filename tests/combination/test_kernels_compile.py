@@ -12,7 +12,7 @@ import numba
 import numpy as np
 import pytest
 
-from daskcal.combine.kernels import Reject, combine_block, pixels
+from daskcal.combination.kernels import Reject, combine_block, pixels
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -20,7 +20,7 @@ FIRST_CALL = """
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
 import numpy as np
-from daskcal.combine.kernels import Reject, combine_block, pixels
+from daskcal.combination.kernels import Reject, combine_block, pixels
 
 def digest(_):
     image = np.random.default_rng(0).normal(100, 5, (9, 4, 300))

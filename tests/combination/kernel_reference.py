@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
-from daskcal.combine.kernels import Combined, Reject
-from daskcal.combine.kernels.median_error import median_factors
+from daskcal.combination.kernels import Combined, Reject
+from daskcal.combination.kernels.median_error import median_factors
 
 
 def working_type(dtype: np.dtype) -> type:

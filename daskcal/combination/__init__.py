@@ -8,10 +8,10 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 
-from daskcal.combine.facts import master_attrs
-from daskcal.combine.kernels import Reject, combine_block
-from daskcal.combine.reject import MinMax, NoRejection, Rejection, SigmaClip, rejection
-from daskcal.combine.scale import ScaleLike, frame_scales
+from daskcal.combination.facts import master_attrs
+from daskcal.combination.kernels import Reject, combine_block
+from daskcal.combination.reject import MinMax, NoRejection, Rejection, SigmaClip, rejection
+from daskcal.combination.scale import ScaleLike, frame_scales
 from daskcal.errors import ArgumentError, choose
 from daskcal.frames.blocks import Stack, pack, recover
 from daskcal.frames.masks import MASK_ATTRS
@@ -123,7 +123,7 @@ def _planes(
         name: (
             ("y", "x"),
             da.blockwise(
-                _plane, "yx", combined, "fyx", i=i, concatenate=False, dtype=dtype,
+                _plane, "yx", combined, "fyx", i=i, concatenate=None, dtype=dtype,
                 meta=np.empty((0, 0), dtype),
             ),
         )

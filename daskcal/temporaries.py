@@ -1,0 +1,78 @@
+"""Hidden names beside a product, for what is not complete yet, and clearing away what was left."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import secrets
+import shutil
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+_PART = re.compile(r"\.([A-Za-z0-9_]+)-(\d+)-[0-9a-f]{8}\.tmp(\.[a-z]+)?$")
+_ours: dict[str, set[str]] = {}  # final name: temporaries of this process
+
+
+def new_temporary(path: Path) -> str:
+    """A name in the folder of `path` that tells which process of which host it belongs to."""
+    name = f"{_head(path)}{_host()}-{os.getpid()}-{secrets.token_hex(4)}.tmp"
+    _ours.setdefault(str(path), set()).add(name)
+    return str(path.with_name(name))
+
+
+def forget(path: str | Path, temporary: str) -> None:
+    """The temporary has become the product."""
+    _ours.get(str(path), set()).discard(os.path.basename(temporary))
+
+
+def discard_temporaries(path: str | Path) -> None:
+    """Remove what failed computations of this process, or of dead ones, left of `path`."""
+    path = Path(path).absolute()
+    mine = _ours.get(str(path), set())
+    for part in _leftovers(path):
+        if part.name in mine or not _alive(part.name):
+            remove(part)
+
+
+def remove(part: str | Path) -> None:
+    """Remove a temporary file or folder, as far as it is there."""
+    with contextlib.suppress(OSError):
+        if os.path.isdir(part):
+            shutil.rmtree(part, ignore_errors=True)
+        else:
+            os.unlink(part)
+
+
+def _head(path: Path) -> str:
+    return f".{path.name[:160]}."
+
+
+def _host() -> str:
+    return re.sub(r"[^A-Za-z0-9]", "_", socket.gethostname())[:40]
+
+
+def _leftovers(path: Path) -> Iterator[Path]:
+    head = _head(path)
+    try:
+        names = os.listdir(path.parent)
+    except OSError:
+        return
+    for name in names:
+        if name.startswith(head) and _PART.fullmatch(name, len(head) - 1):
+            yield path.with_name(name)
+
+
+def _alive(part: str) -> bool:
+    """Whether the process that named a temporary may still be at work on it."""
+    found = _PART.search(part)
+    if not found or found[1] != _host():
+        return True
+    try:
+        os.kill(int(found[2]), 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass
+    return True

@@ -1,0 +1,322 @@
+"""Frames and masters as Zarr v3 stores, and back: every pixel, coordinate, card and attribute."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import warnings
+from collections.abc import Hashable, Iterator
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+import zarr
+from dask.delayed import Delayed, delayed
+
+from daskcal.errors import FrameError, OutputError
+from daskcal.fits.write import Written
+from daskcal.frames.blocks import blocks
+from daskcal.frames.masks import Flag
+from daskcal.strict import strict_keywords
+from daskcal.temporaries import discard_temporaries, forget, new_temporary, remove
+
+_BAND = 1 << 20  # pixels of a chunk
+_MARK = "daskcal"  # the attribute of the group that says what a complete store holds
+_TIMES = {"units": "microseconds since 1970-01-01", "calendar": "proleptic_gregorian"}
+
+
+@strict_keywords
+def to_zarr(
+    ds: xr.Dataset, path: str | PathLike[str], *, overwrite: bool = False, compute: bool = True
+) -> Written | Delayed:
+    """Write frames or a master to a Zarr v3 store.
+
+    Chunks are one frame × bands of rows. The store appears under its name when it is complete.
+
+    Parameters
+    ----------
+    ds : xarray.Dataset
+        Frames (frame, y, x) or a master (y, x).
+    path : str or path
+        The store, a folder; its parent must exist.
+    overwrite : bool
+        Replace an existing store, once the new one is complete.
+    compute : bool
+        False gives a `dask.delayed.Delayed` instead, which writes the pixels when computed.
+
+    Returns
+    -------
+    Written
+        Path, bytes and a checksum (SHA-256 over the names and contents of all files).
+
+    Raises
+    ------
+    OutputError
+        The parent folder is missing or cannot be written, or the store exists.
+    """
+    path = Path(path).absolute()
+    _refuse_early(path, overwrite)
+    part = new_temporary(path)
+    prepared = _prepared(ds)
+    try:
+        job = prepared.to_zarr(
+            part,
+            mode="w",
+            zarr_format=3,
+            consolidated=False,
+            compute=False,
+            encoding={str(name): _encoding(v) for name, v in prepared.variables.items()},
+            write_empty_chunks=True,  # a chunk that is not there reads as fill values, silently
+        )
+        lazy = delayed(_finish, pure=False)(job, str(path), part, overwrite)
+        return lazy.compute() if compute else lazy
+    except BaseException as error:
+        remove(part)
+        if isinstance(error, OSError) and not isinstance(error, OutputError):
+            raise OutputError(f"{path} cannot be written: {error.strerror or error}") from error
+        raise
+
+
+@strict_keywords
+def open_zarr(path: str | PathLike[str]) -> xr.Dataset:
+    """Open a store that `to_zarr` wrote, as the Dataset that it was.
+
+    Parameters
+    ----------
+    path : str or path
+        The store.
+
+    Returns
+    -------
+    xarray.Dataset
+        Pixels as lazy Dask arrays, chunked as stored; coordinates in memory.
+
+    Raises
+    ------
+    FrameError
+        There is no such store (``missing``), daskcal did not write it (``unsupported``), or chunks
+        are missing or cut short (``damaged``, naming the first).
+    """
+    root = os.path.abspath(os.fspath(path))
+    marker = _marker(root)
+    for name, expected in marker["chunks"].items():
+        _check_chunks(root, name, expected)
+    stored = xr.open_dataset(
+        root,
+        engine="zarr",
+        consolidated=True,
+        zarr_format=3,
+        chunks=None,
+        decode_times=xr.coders.CFDatetimeCoder(time_unit="us"),
+    )
+    typed = marker["typed"]
+    planes = {
+        name: _chunked(variable).assign_attrs(_restored(variable.attrs, typed.get(str(name))))
+        for name, variable in stored.data_vars.items()
+    }
+    coords = {name: _in_memory(coordinate) for name, coordinate in stored.coords.items()}
+    attrs = {key: value for key, value in stored.attrs.items() if key != _MARK}
+    opened = xr.Dataset(planes, coords, _restored(attrs, typed.get("")))
+    return opened.drop_encoding()
+
+
+# --- writing ------------------------------------------------------------------------------------
+
+
+def _refuse_early(path: Path, overwrite: bool) -> None:
+    folder = path.parent
+    if not folder.is_dir():
+        raise OutputError(f"{path} cannot be written: there is no folder {folder}; make it first")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise OutputError(f"{path} cannot be written: no permission to write in {folder}")
+    if path.exists():
+        if not overwrite:
+            raise OutputError(f"{path} exists; pass overwrite=True to replace it")
+        if not (path / "zarr.json").is_file():
+            raise OutputError(f"{path} is not a Zarr store, and is not replaced by one")
+    discard_temporaries(path)
+
+
+def _prepared(ds: xr.Dataset) -> xr.Dataset:
+    """The Dataset in even chunks, its attributes as JSON can hold them, without stale encoding."""
+    rows = max(1, _BAND // max(1, ds.sizes["x"]))
+    if "frame" in ds["image"].dims:
+        out = blocks(ds, frame=1, rows=rows)
+    else:
+        out = ds.chunk({"y": rows, "x": -1})
+    typed: dict[str, dict[str, Any]] = {}
+    out = out.drop_encoding()
+    for name in out.variables:
+        out[name].attrs, special = _plain(out[name].attrs)
+        if special:
+            typed[str(name)] = special
+    out.attrs, typed[""] = _plain(out.attrs)
+    out.attrs[_MARK] = {"typed": typed}
+    return out
+
+
+def _plain(attrs: dict[Hashable, Any]) -> tuple[dict[Hashable, Any], dict[str, Any]]:
+    """Attributes as JSON, and what JSON cannot hold as (kind, value)."""
+    plain: dict[Hashable, Any] = {}
+    special: dict[str, Any] = {}
+    for key, value in attrs.items():
+        if isinstance(value, np.datetime64):
+            special[str(key)] = [value.dtype.str, str(value)]
+        elif isinstance(value, np.ndarray):
+            plain[key] = value.tolist()
+            special[str(key)] = [value.dtype.str, value.tolist()]
+        elif isinstance(value, float) and not math.isfinite(value):
+            special[str(key)] = ["float", repr(float(value))]
+        else:
+            plain[key] = value.item() if isinstance(value, np.generic) else value
+    return plain, special
+
+
+def _restored(attrs: dict[Any, Any], special: dict[str, Any] | None) -> dict[Any, Any]:
+    out = dict(attrs)
+    for key, (kind, value) in (special or {}).items():
+        if kind == "float":
+            out[key] = float(value)
+        else:
+            array = np.array(value, dtype=np.dtype(kind))
+            out[key] = array if isinstance(value, list) else array[()]
+    return out
+
+
+def _encoding(variable: xr.Variable) -> dict[str, Any]:
+    if variable.dtype.kind == "M":
+        return {**_TIMES, "dtype": "int64"}
+    encoding: dict[str, Any] = {}
+    if variable.dtype.kind == "f":
+        encoding = {"_FillValue": None, "fill_value": float("nan")}
+    elif variable.dtype == np.uint16 and "flag_masks" in variable.attrs:
+        encoding = {"fill_value": int(Flag.NO_DATA)}  # what other readers see of a lost chunk
+    if variable.chunks:
+        encoding["chunks"] = tuple(sizes[0] for sizes in variable.chunks)
+    return encoding
+
+
+def _finish(_: object, path: str, part: str, overwrite: bool) -> Written:
+    """Mark the store complete and rename it; the store before it survives any failure."""
+    with warnings.catch_warnings():  # that the specification lacks it yet
+        warnings.simplefilter("ignore")
+        zarr.consolidate_metadata(part, zarr_format=3)
+    meta = Path(part) / "zarr.json"
+    group = json.loads(meta.read_text())
+    arrays = [name for name in sorted(os.listdir(part)) if os.path.isdir(os.path.join(part, name))]
+    group["attributes"][_MARK]["chunks"] = {name: _measured(part, name) for name in arrays}
+    with open(meta, "w") as file:
+        json.dump(group, file, indent=2)
+        file.flush()
+        os.fsync(file.fileno())
+    size, checksum = _store_checksum(part)
+    aside = f"{part}.old"
+    if os.path.exists(path):
+        if not overwrite:
+            raise OutputError(f"{path} was made by someone else meanwhile; it is left as it is")
+        os.rename(path, aside)
+    try:
+        os.rename(part, path)
+    except OSError:
+        if os.path.exists(aside):
+            os.rename(aside, path)
+        raise
+    remove(aside)
+    forget(path, part)
+    return Written(path, size, checksum, ())
+
+
+def _files(folder: str) -> Iterator[str]:
+    """Files below a folder, by relative name, in order."""
+    for where, folders, names in os.walk(folder):
+        folders.sort()
+        for name in sorted(names):
+            yield os.path.relpath(os.path.join(where, name), folder)
+
+
+def _store_checksum(root: str) -> tuple[int, str]:
+    digest, size = hashlib.sha256(), 0
+    for name in _files(root):
+        content = Path(root, name).read_bytes()
+        size += len(content)
+        digest.update(f"{name}\0{len(content)}\0".encode())
+        digest.update(content)
+    return size, digest.hexdigest()
+
+
+# --- completeness -------------------------------------------------------------------------------
+
+
+def _measured(root: str, name: str) -> list[int]:
+    """Number of chunks of an array and their bytes."""
+    folder = os.path.join(root, name)
+    sizes = [
+        os.path.getsize(os.path.join(folder, chunk))
+        for chunk in _files(folder)
+        if chunk != "zarr.json"
+    ]
+    return [len(sizes), sum(sizes)]
+
+
+def _marker(root: str) -> dict[str, Any]:
+    try:
+        group = json.loads(Path(root, "zarr.json").read_text())
+    except FileNotFoundError:
+        raise FrameError(root, "missing", "there is no Zarr v3 store") from None
+    except (json.JSONDecodeError, NotADirectoryError, UnicodeDecodeError) as error:
+        raise FrameError(root, "damaged", f"is not a readable Zarr v3 store ({error})") from None
+    marker = group.get("attributes", {}).get(_MARK)
+    if marker is None:
+        raise FrameError(root, "unsupported", "was not written by daskcal; use xarray.open_zarr")
+    if "chunks" not in marker:
+        raise FrameError(root, "damaged", "the store was never finished; write it again")
+    return dict(marker)
+
+
+def _check_chunks(root: str, name: str, expected: list[int]) -> None:
+    measured = _measured(root, name)
+    if measured == expected:
+        return
+    for chunk in _grid(root, name):
+        if not os.path.exists(os.path.join(root, name, chunk)):
+            raise FrameError(root, "damaged", f"chunk {name}/{chunk} is missing; write it again")
+    raise FrameError(
+        root,
+        "damaged",
+        f"the chunks of {name} have {measured[1]} bytes where {expected[1]} were written; "
+        "write the store again",
+    )
+
+
+def _grid(root: str, name: str) -> Iterator[str]:
+    """Names of all chunks that an array should have."""
+    try:
+        meta = json.loads(Path(root, name, "zarr.json").read_text())
+    except (OSError, json.JSONDecodeError) as error:
+        raise FrameError(root, "damaged", f"{name}/zarr.json cannot be read ({error})") from None
+    shape = meta["shape"]
+    steps = meta["chunk_grid"]["configuration"]["chunk_shape"]
+    counts = [-(-n // step) for n, step in zip(shape, steps, strict=True)]
+    for index in np.ndindex(*counts):
+        yield "/".join(["c", *map(str, index)])
+
+
+# --- reading ------------------------------------------------------------------------------------
+
+
+def _chunked(variable: xr.DataArray) -> xr.DataArray:
+    chunks = variable.encoding.get("preferred_chunks") or {}
+    bare = variable.reset_coords(drop=True)
+    return bare.chunk(chunks or None) if variable.ndim else bare
+
+
+def _in_memory(coordinate: xr.DataArray) -> xr.DataArray:
+    bare = coordinate.reset_coords(drop=True)
+    values = bare.values
+    if values.dtype.kind in "TU":  # texts are objects elsewhere in daskcal
+        values = values.astype(object)
+    return bare.copy(data=values)
