@@ -4,20 +4,32 @@ from __future__ import annotations
 
 import contextlib
 import shlex
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import FrameType
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from daskcal import __version__
-from daskcal.errors import ArgumentError, ConfigError, DaskcalError, FrameError, UnitError, nearest
+from daskcal.errors import (
+    ArgumentError,
+    ConfigError,
+    DaskcalError,
+    FrameError,
+    UnitError,
+    choose,
+    nearest,
+)
+from daskcal.printable import printable
 
 if TYPE_CHECKING:
     from daskcal.night.ledger import Ledger
 
-USAGE, NOTHING, SKIPPED = 2, 1, 3  # exit statuses beside 0
+USAGE, NOTHING, SKIPPED = 2, 1, 3  # exit statuses beside 0 and those of signals
 
 
 class _Commands(click.Group):
@@ -32,23 +44,57 @@ class _Commands(click.Group):
         return super().resolve_command(ctx, args)
 
 
+class _Stopped(KeyboardInterrupt):
+    """A signal asked to stop."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+def _stop(number: int, _: FrameType | None) -> NoReturn:
+    for one in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(one, signal.SIG_DFL)  # a second one stops at once
+    raise _Stopped(number)
+
+
+@contextlib.contextmanager
+def _stoppable() -> Iterator[None]:
+    """SIGINT and SIGTERM unwind the work, so that it can clear up after itself."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {one: signal.signal(one, _stop) for one in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+
+
 @contextlib.contextmanager
 def _exit_status() -> Iterator[None]:
     """Errors become one message for people and the exit status that belongs to them."""
     try:
-        yield
+        with _stoppable():
+            yield
     except (ArgumentError, ConfigError, UnitError) as error:
-        raise _failure(error, USAGE) from None
+        _fail(error, USAGE)
     except FrameError as error:
-        raise _failure(error, USAGE if error.reason == "missing" else NOTHING) from None
+        _fail(error, USAGE if error.reason == "missing" else NOTHING)
     except DaskcalError as error:
-        raise _failure(error, NOTHING) from None
+        _fail(error, NOTHING)
+    except _Stopped as stop:
+        _fail("stopped; files that are complete stay, and no other is left", 128 + stop.number)
 
 
-def _failure(error: Exception, status: int) -> click.ClickException:
-    failure = click.ClickException(str(error))
-    failure.exit_code = status
-    return failure
+def _fail(error: object, status: int) -> NoReturn:
+    _say(f"Error: {error}", err=True)
+    sys.exit(status)
+
+
+def _say(text: str, err: bool = False) -> None:
+    click.echo(printable(text), err=err)
 
 
 def _command_line() -> str:
@@ -59,6 +105,9 @@ def _command_line() -> str:
 @click.version_option(__version__, prog_name="daskcal")
 def main() -> None:
     """Reduce astronomical CCD frames: calibrate them and combine them, lazily."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError):  # not every stand-in for a stream can
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
 
 
 _config = click.option(
@@ -82,7 +131,7 @@ def ls(paths: tuple[str, ...]) -> None:
         from daskcal.frames.listing import listing
 
         found = scan(paths)
-        click.echo(listing(found))
+        _say(listing(found))
         if not found.frames:
             raise FrameError(", ".join(paths), "no-image", "no FITS frame is here")
     if found.unreadable:
@@ -103,12 +152,12 @@ def plan(
         from daskcal.night.plan import plan_night
 
         found = plan_night(raw, config, select=select, exclude=exclude)
-        click.echo(str(found))
+        _say(str(found))
         if output is not None:
             from daskcal.night.plan_text import room_text
 
-            click.echo(room_text(found, Path(output)))
-    if found.missing or found.unreadable or found.skipped:
+            _say(room_text(found, Path(output)))
+    if found.missing or found.unreadable:
         sys.exit(SKIPPED)
 
 
@@ -118,7 +167,11 @@ def plan(
 @_config
 @click.option("--format", type=click.Choice(["fits", "zarr"]), help="Of science frames.")
 @click.option("--products", metavar="LIST", help="Planes to write: image,uncert,mask.")
-@click.option("--compress", type=click.Choice(["none", "rice"]), help="Of FITS science frames.")
+@click.option(
+    "--compress",
+    type=click.Choice(["none", "rice"]),
+    help="Of FITS science frames; rice puts the image into HDU 1.",
+)
 @click.option("--keep-calibrated", is_flag=True, default=None, help="Write OUT/calibrated too.")
 @_select
 @_exclude
@@ -133,34 +186,27 @@ def reduce(raw: str, output: str, **options: Any) -> None:
             options["products"] = _products(options["products"])
         with watch() as watcher:
             ledger = reduce_night(raw, output, command=_command_line(), watch=watcher, **options)
-        click.echo(_summary(ledger, Path(output)))
+        _say(_summary(ledger, Path(output)))
     sys.exit(ledger.exit_status())
 
 
-def _products(text: str) -> tuple[str, ...]:
-    words = tuple(word.strip() for word in text.split(","))
-    valid = ("image", "uncert", "mask")
+def _products(text: str) -> list[str]:
+    words = [word.strip() for word in text.split(",")]
     for word in words:
-        if word not in valid:
-            raise ArgumentError(f"--products: {word!r} is none; {nearest(word, valid)}")
-    return words if "image" in words else ("image", *words)
+        choose("--products", word, ("image", "uncert", "mask"))
+    return words
 
 
 def _summary(ledger: Ledger, output: Path) -> str:
     counts = ledger.counts()
-    lines = []
-    for entry in ledger.frames:
-        if entry.status != "used":
-            lines.append(f"{entry.status}: {entry.path}: {entry.reason}")
-    for product in ledger.products:
-        if product.status != "made":
-            lines.append(f"{product.status}: {product.name}: {product.reason}")
+    lines = [f"{e.status}: {e.path}: {e.reason}" for e in ledger.frames if e.status != "used"]
+    lines += [f"{p.status}: {p.name}: {p.reason}" for p in ledger.products if p.status != "made"]
     made = sum(product.status == "made" for product in ledger.products)
-    lines.append(
+    lines += [
         f"{counts.found} frames found: {counts.used} used, {counts.skipped} skipped, "
-        f"{counts.failed} failed; {made} of {len(ledger.products)} products made"
-    )
-    lines.append(f"report: {output / 'report' / 'index.html'}")
+        f"{counts.failed} failed; {made} of {len(ledger.products)} products made",
+        f"report: {output / 'report' / 'index.html'}",
+    ]
     return "\n".join(lines)
 
 
@@ -189,20 +235,44 @@ def combine(
     **options: Any,
 ) -> None:
     """Combine FITS files into one, leaving outliers out."""
-    with _exit_status():
+    with _exit_status(), _warnings_said() as warned:
         import dask
 
         import daskcal
+        from daskcal.night.output import check_targets
 
         given = {key: value for key, value in options.items() if value is not None}
         if given.get("sigma_floor", "auto") != "auto":
             given["sigma_floor"] = _number("--sigma-floor", given["sigma_floor"])
+        target = Path(output)
         with dask.config.set({} if memory is None else {"daskcal.memory": memory}):
             frames = daskcal.open_frames(files, unit=unit)
+            check_targets(target.parent, [target.name], map(str, frames["path"].values))
             made = daskcal.combine(frames, method=method, reject=reject, scale=scale, **given)
             made.attrs["inputs"] = [Path(path).name for path in made.attrs["inputs"]]
-            daskcal.to_fits(made, output, overwrite=_is_ours(Path(output)))
-        click.echo(f"{output}: {frames.sizes['frame']} frames combined")
+            daskcal.to_fits(made, output, overwrite=True)
+        _say(f"{output}: {frames.sizes['frame']} frames combined")
+    if warned:
+        sys.exit(SKIPPED)
+
+
+@contextlib.contextmanager
+def _warnings_said() -> Iterator[list[str]]:
+    """What daskcal warns of goes to standard error, a line each; the list has it afterwards."""
+    import warnings
+
+    from daskcal.errors import DaskcalWarning
+
+    said: list[str] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", DaskcalWarning)
+        yield said
+    for one in caught:
+        if issubclass(one.category, DaskcalWarning):
+            said.append(str(one.message))
+            _say(str(one.message), err=True)
+        else:
+            warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
 
 
 def _number(option: str, text: str) -> float:
@@ -212,18 +282,10 @@ def _number(option: str, text: str) -> float:
         raise ArgumentError(f"{option} {text!r} should be a number or 'auto'") from None
 
 
-def _is_ours(output: Path) -> bool:
-    """Whether a file may be replaced: one that daskcal made, never a raw frame."""
-    if not output.exists():
-        return False
-    from daskcal.fits import is_product, scan
-
-    found = scan(output)
-    return bool(found.frames) and is_product(found.frames[0].header)
-
-
 @main.command("config")
-@click.option("--template", "what", flag_value="template", help="Print every key, with its meaning.")
+@click.option(
+    "--template", "what", flag_value="template", help="Print every key, with its meaning."
+)
 @click.option("--list", "what", flag_value="list", help="List the shipped cameras.")
 @click.option("--check", metavar="FILE", help="Check a config file.")
 def config(what: str | None, check: str | None) -> None:
@@ -236,7 +298,7 @@ def config(what: str | None, check: str | None) -> None:
             raise click.UsageError("give one of --template, --list and --check FILE")
         if check is not None:
             load_config(check)
-            click.echo(f"{check}: is a valid config")
+            _say(f"{check}: is a valid config")
         elif what == "template":
             click.echo(template(), nl=False)
         else:
@@ -249,15 +311,17 @@ def config(what: str | None, check: str | None) -> None:
 @click.option("--camera", default="generic", help="generic, lfc or aspen-cg16m [generic].")
 @click.option("--size", metavar="NY,NX", help="Rows and columns of the imaging area.")
 @click.option("--seed", type=int, default=0, help="Another number, another night [0].")
-def simulate(output: str, camera: str, size: str | None, seed: int) -> None:
+@click.option("--overwrite", is_flag=True, help="Replace an earlier simulated night.")
+def simulate(output: str, camera: str, size: str | None, seed: int, overwrite: bool) -> None:
     """Make a night of raw frames with known truth, and a config for it."""
     with _exit_status():
         from daskcal.simulate import simulate_night
 
-        night = simulate_night(output, camera, size=None if size is None else _size(size), seed=seed)
-        click.echo(f"{night.folder}: {len(night.files)} raw frames")
-        click.echo(f"next: daskcal reduce {shlex.quote(str(night.folder))} "
-                   f"-c {shlex.quote(str(night.config))} -o REDUCED")  # fmt: skip
+        shape = None if size is None else _size(size)
+        night = simulate_night(output, camera, size=shape, seed=seed, overwrite=overwrite)
+        folder, config = (shlex.quote(str(path)) for path in (night.folder, night.config))
+        _say(f"{night.folder}: {len(night.files)} raw frames")
+        _say(f"next: daskcal reduce {folder} -c {config} -o REDUCED")
 
 
 def _size(text: str) -> tuple[int, int]:
@@ -278,7 +342,7 @@ def show(file: str, output: str) -> None:
         from daskcal.plot import show as picture
 
         picture(file, output)
-        click.echo(output)
+        _say(output)
 
 
 @main.command("report")
@@ -289,4 +353,4 @@ def report(output: str) -> None:
         from daskcal.night.ledger import read_ledger
         from daskcal.night.report import write_report
 
-        click.echo(str(write_report(output, read_ledger(Path(output) / "night.json"))))
+        _say(str(write_report(output, read_ledger(Path(output) / "night.json"))))

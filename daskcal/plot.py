@@ -6,7 +6,7 @@ import io
 import math
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -126,6 +126,46 @@ def side_by_side(
         for image, mask, title in loaded
     ]
     return write_atomically(out, _png(_row_of(panels)))
+
+
+def contact_sheet(
+    images: Iterable[tuple[np.ndarray, np.ndarray | None]], count: int, *, max_size: int = 960
+) -> np.ndarray:
+    """Many images of about one shape as one array: averaged down, the first at the top left.
+
+    Parameters
+    ----------
+    images : iterable of (image, mask)
+        Taken one at a time, so that they need not all be in memory.
+    count : int
+        How many come.
+    max_size : int
+        Longest side of the sheet.
+
+    Returns
+    -------
+    array (rows, columns)
+        float64; NaN between images, and where there is no good pixel.
+    """
+    across = math.ceil(math.sqrt(count))
+    down = math.ceil(count / across)
+    side = max(1, max_size // across - 1)
+    sheet = np.full((down * (side + 1), across * (side + 1)), np.nan)
+    rows, columns = 1, 1
+    for i, (image, mask) in enumerate(images):
+        image, mask = _checked(image, mask)
+        small = _averaged(image, mask, math.ceil(max(image.shape) / side))
+        rows, columns = max(rows, small.shape[0]), max(columns, small.shape[1])
+        top, left = (down - 1 - i // across) * (side + 1), (i % across) * (side + 1)
+        sheet[top : top + small.shape[0], left : left + small.shape[1]] = small
+    return _closed_up(sheet, side + 1, rows + 1, columns + 1)
+
+
+def _closed_up(sheet: np.ndarray, cell: int, rows: int, columns: int) -> np.ndarray:
+    """The square cells of a sheet without the room that no image fills."""
+    down, across = sheet.shape[0] // cell, sheet.shape[1] // cell
+    cells = sheet.reshape(down, cell, across, cell)[:, :rows, :, :columns]
+    return cells.reshape(down * cells.shape[1], across * cells.shape[3])
 
 
 def histogram(image: np.ndarray, mask: np.ndarray | None = None, *, label: str = "") -> str:

@@ -64,8 +64,9 @@ def to_fits(
     overwrite : bool
         Replace existing files.
     compress : {"none", "rice"}
-        ``rice``: tile compression, floats quantised to 1/16 of the noise. The image is
-        then in HDU 1 (``CCDData.read(path, hdu=1)``).
+        ``rice``: tile compression, floats quantised to 1/16 of the noise. FITS cannot compress
+        a primary HDU, so the image is then in HDU 1: ``CCDData.read(path, hdu=1)``, since astropy
+        (8.0) passes over compressed HDUs when it looks for the first image.
     names : sequence of str, optional
         File name of each frame without ``.fits``; by default that of its raw file
         (`product_names`).
@@ -188,8 +189,13 @@ def _frame_targets(ds: xr.Dataset, folder: Path, names: Sequence[str] | None) ->
 # --- planes -------------------------------------------------------------------------------------
 
 
+def band_of_frame(columns: int) -> int:
+    """Rows of a band in which a single frame is computed and written."""
+    return max(1, _BAND // max(1, columns))
+
+
 def _frame_job(ds: xr.Dataset, i: int, planes: Sequence[str]) -> Callable[[], list[Plane]]:
-    rows = max(1, _BAND // max(1, ds.sizes["x"]))
+    rows = band_of_frame(ds.sizes["x"])
     return lambda: _planes(
         blocks(ds.isel(frame=[i]), frame=1, rows=rows), planes, _frame_cards(ds, i)
     )

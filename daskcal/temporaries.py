@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import re
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _PART = re.compile(r"\.([A-Za-z0-9_]+)-(\d+)-[0-9a-f]{8}\.tmp(\.[a-z]+)?$")
+ASIDE = ".old"  # after a temporary's name: what stood under the final name until now
 _ours: dict[str, set[str]] = {}  # final name: temporaries of this process
 
 
@@ -32,8 +34,20 @@ def discard_temporaries(path: str | Path) -> None:
     path = Path(path).absolute()
     mine = _ours.get(str(path), set())
     for part in _leftovers(path):
-        if part.name in mine or not _alive(part.name):
-            remove(part)
+        if part.name.startswith(tuple(mine)) or not _alive(part.name):
+            if part.name.endswith(ASIDE) and not path.exists():
+                with contextlib.suppress(OSError):
+                    os.rename(part, path)  # its successor never came: what stood there stays
+            else:
+                remove(part)
+
+
+@atexit.register  # which comes after threads have ended, so that none can make a file anew
+def _discard_all() -> None:
+    here = f"-{os.getpid()}-"  # a forked process leaves those of its parent alone
+    for path, names in list(_ours.items()):
+        if any(here in name for name in names):
+            discard_temporaries(path)
 
 
 def remove(part: str | Path) -> None:

@@ -22,7 +22,7 @@ from daskcal.fits.write import Written
 from daskcal.frames.blocks import blocks
 from daskcal.frames.masks import Flag
 from daskcal.strict import strict_keywords
-from daskcal.temporaries import discard_temporaries, forget, new_temporary, remove
+from daskcal.temporaries import ASIDE, discard_temporaries, forget, new_temporary, remove
 
 _BAND = 1 << 20  # pixels of a chunk
 _MARK = "daskcal"  # the attribute of the group that says what a complete store holds
@@ -214,7 +214,7 @@ def _finish(_: object, path: str, part: str, overwrite: bool) -> Written:
         file.flush()
         os.fsync(file.fileno())
     size, checksum = _store_checksum(part)
-    aside = f"{part}.old"
+    aside = part + ASIDE
     if os.path.exists(path):
         if not overwrite:
             raise OutputError(f"{path} was made by someone else meanwhile; it is left as it is")

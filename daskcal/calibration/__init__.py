@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import xarray as xr
 
 from daskcal.calibration.bias import subtract_bias
 from daskcal.calibration.dark import subtract_dark
+from daskcal.calibration.facts import noise_is_known
 from daskcal.calibration.flags import flag_bad, flag_saturated
 from daskcal.calibration.flat import flat_correct
-from daskcal.calibration.gain import gain_correct, known_values
+from daskcal.calibration.gain import gain_correct
 from daskcal.calibration.hot import flag_hot, hot_pixels
 from daskcal.calibration.overscan import subtract_overscan
 from daskcal.calibration.trim import trim_image
-from daskcal.calibration.variance import create_variance
+from daskcal.calibration.variance import bias_is_gone, create_variance
 from daskcal.errors import ArgumentError
 from daskcal.strict import strict_keywords
 
@@ -29,6 +29,7 @@ __all__ = [
     "flat_correct",
     "gain_correct",
     "hot_pixels",
+    "noise_is_known",
     "subtract_bias",
     "subtract_dark",
     "subtract_overscan",
@@ -69,8 +70,8 @@ def calibrate(
     gain : float or True, optional
         `gain_correct`: its value; True takes the frames' own.
     variance : bool, dict or "auto"
-        `create_variance`. "auto" does it where gain and read noise of all frames are known and
-        the bias level is gone from them.
+        `create_variance`. "auto" does it where gain and read noise of all frames are known, and
+        the bias level is known or gone from them.
     bias, dark, flat : master, optional
         `subtract_bias`, `subtract_dark`, `flat_correct`: the master, or several darks.
     bad_pixel_mask : array, master or path, optional
@@ -86,7 +87,7 @@ def calibrate(
     Examples
     --------
     >>> science = frames.query(frame="imagetyp == 'science'")          # doctest: +SKIP
-    >>> science = daskcal.calibration(                                    # doctest: +SKIP
+    >>> science = daskcal.calibrate(                                   # doctest: +SKIP
     ...     science, overscan="[:, 2055:]", trim="[:, :2048]", dark=dark, flat=flat)
     """
     frames = _do(flag_saturated, frames, saturation)
@@ -96,21 +97,16 @@ def calibrate(
     frames = _do(gain_correct, frames, gain)
     frames = _do(subtract_bias, frames, bias)
     if variance == "auto":
-        bias_free = overscan is not None or bias is not None or _only_bias(frames)
-        variance = noise_is_known(frames) and bias_free
+        variance = noise_is_known(frames) and _signal_is_known(frames)
     frames = _do(create_variance, frames, variance or None)
     frames = _do(subtract_dark, frames, dark)
     frames = _do(flag_hot, frames, hot)
     return _do(flat_correct, frames, flat)
 
 
-def noise_is_known(frames: xr.Dataset) -> bool:
-    """Whether gain and read noise of all frames are known."""
-    return all(np.isfinite(known_values(frames, name)).all() for name in ("gain", "rdnoise"))
-
-
-def _only_bias(frames: xr.Dataset) -> bool:
-    return "imagetyp" in frames.coords and bool((frames["imagetyp"].values == "bias").all())
+def _signal_is_known(frames: xr.Dataset) -> bool:
+    only_bias = "imagetyp" in frames.coords and bool((frames["imagetyp"].values == "bias").all())
+    return bias_is_gone(frames) or only_bias or "bias_level" in frames.attrs
 
 
 def _do(step: Callable[..., xr.Dataset], frames: xr.Dataset, argument: Any) -> xr.Dataset:

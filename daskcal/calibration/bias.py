@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from daskcal.calibration.masters import as_master, require_fit
+from daskcal.calibration.facts import require_order
+from daskcal.calibration.masters import as_master, defined, require_fit
 from daskcal.frames.blocks import assign, recover
 from daskcal.frames.recipe import Block, Step, with_plane
 from daskcal.frames.steps import StepRecord, with_step
@@ -31,14 +32,14 @@ class SubtractBias(Step):
     def apply(self, block: Block, frames: slice, arrays: Sequence[np.ndarray]) -> None:
         bias = dict(zip(self.names, arrays, strict=True))
         image = block.promote()
-        image -= bias["image"]
+        values, bits = defined(bias)
+        image -= values
         for plane in ("variance", "variance_shared"):
             if plane in bias:
                 shared = block.zeros("variance_shared")
                 shared += bias[plane]
         mask = block.masked()
-        if "mask" in bias:
-            mask |= bias["mask"]
+        mask |= bits
 
 
 @strict_keywords
@@ -60,16 +61,17 @@ def subtract_bias(frames: xr.Dataset, bias: Any) -> xr.Dataset:
 
     Raises
     ------
+    CalibrationError
+        A bias was subtracted already, or the frames were divided by a flat.
     GeometryError
         The bias lacks rows or columns of the frames.
     UnitError
         Frames and bias are in different units, or the frames' is not known.
     """
     stack, master = recover(frames), as_master(bias, "master bias")
-    require_fit(master, stack, require_unit(frames, "subtract_bias"))
+    require_order(frames, "subtract_bias", "subtract_bias", "flat_correct")
+    require_fit(master, stack, frames, require_unit(frames, "subtract_bias"))
     inputs, arrays = master.inputs(master.names)
-    step = SubtractBias(
-        inputs=tuple(inputs), names=master.names, identity=master.identity.checksum
-    )
+    step = SubtractBias(inputs=tuple(inputs), names=master.names, identity=master.identity.checksum)
     record = StepRecord("subtract_bias", {}, (master.identity,))
     return with_step(assign(frames, stack.then(step, arrays)), record)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import dask.array as da
 import numpy as np
 import xarray as xr
 
 from daskcal.calibration.bias import SubtractBias
-from daskcal.calibration.gain import frame_name, known_values
-from daskcal.calibration.masters import Master, as_master, require_fit
+from daskcal.calibration.facts import frame_name, known_values, require_order
+from daskcal.calibration.gain import CorrectGain
+from daskcal.calibration.masters import Master, as_master, defined, require_fit
 from daskcal.errors import ArgumentError, CalibrationError
 from daskcal.frames.blocks import Stack, assign, recover
 from daskcal.frames.recipe import Block, Input, Step, with_plane
@@ -35,7 +36,8 @@ class SubtractDark(Step):
     names: tuple[tuple[str, ...], ...]  # the planes of each dark, in the order of the inputs
     which: np.ndarray
     factor: np.ndarray
-    per_frame = ("which", "factor")
+    bias_scale: np.ndarray  # of the variance of the bias, where a gain was applied after it
+    per_frame: ClassVar[tuple[str, ...]] = ("which", "factor", "bias_scale")
 
     def planes(self, before: tuple[str, ...]) -> tuple[str, ...]:
         noisy = any("variance" in names for names in self.names)
@@ -46,22 +48,25 @@ class SubtractDark(Step):
         darks = [{name: next(rest) for name in names} for names in self.names]
         image, mask = block.promote(), block.masked()
         shared = block.zeros("variance_shared") if any("variance" in d for d in darks) else None
-        chosen = zip(self.which[frames], self.factor[frames], strict=True)
-        for i, (which, factor) in enumerate(chosen):
-            dark, k = darks[which], image.dtype.type(factor)
-            image[i] -= dark["image"] if k == 1 else k * dark["image"]
-            if "mask" in dark:
-                mask[i] |= dark["mask"]
-            if shared is not None and "variance" in dark:
-                shared[i] += _shared_noise(dark, k)
+        known = [defined(dark) for dark in darks]
+        for i, which in enumerate(self.which[frames]):
+            at = frames.start + i
+            k = float(self.factor[at])
+            values, bits = known[which]
+            image[i] -= values if k == 1 else image.dtype.type(k) * values
+            mask[i] |= bits
+            if shared is not None and "variance" in darks[which]:
+                shared[i] += _shared_noise(darks[which], k, float(self.bias_scale[at]))
+                np.maximum(shared[i], 0, out=shared[i])  # where rounding left less than nothing
 
 
-def _shared_noise(dark: dict[str, np.ndarray], k: np.floating) -> np.ndarray:
-    noise = k * k * dark["variance"]
+def _shared_noise(dark: dict[str, np.ndarray], k: float, bias_scale: float) -> np.ndarray:
+    """What subtracting k · dark adds to the shared variance."""
+    noise = k**2 * dark["variance"]
     if BIAS_VARIANCE in dark:
-        return noise + ((1 - k) ** 2 - 1) * dark[BIAS_VARIANCE]
+        return noise + ((1 - k) ** 2 - 1) * bias_scale * dark[BIAS_VARIANCE]
     if "variance_shared" in dark:
-        noise = noise + k * k * dark["variance_shared"]
+        noise = noise + k**2 * dark["variance_shared"]
     return noise
 
 
@@ -99,32 +104,44 @@ def subtract_dark(
     ------
     CalibrationError
         No dark is near enough; a scaled dark with bias, or one that was treated unlike the
-        frames; an exposure that is not known.
+        frames; an exposure that is not known; a dark or a flat was applied already.
     GeometryError, UnitError
         The dark does not cover the frames, or is in another unit.
     """
-    unit = require_unit(frames, "subtract_dark")
     stack = recover(frames)
+    unit = require_unit(frames, "subtract_dark")
+    require_order(frames, "subtract_dark", "subtract_dark", "flat_correct")
+    for name, value in (("tolerance", tolerance), ("max_scale", max_scale)):
+        if value is not None and not value >= 0:
+            raise ArgumentError(f"{name}={value} should be 0 or more, or None to waive it")
     single = isinstance(dark, xr.Dataset | str) or not isinstance(dark, Iterable)
     masters = [as_master(one, "master dark") for one in ([dark] if single else dark)]
     if not masters:
         raise ArgumentError("subtract_dark got an empty list of darks")
     for master in masters:
-        require_fit(master, stack, unit)
+        require_fit(master, stack, frames, unit)
         _require_alike(frames, master, scale)
     which, factor = _choose(frames, masters, scale, tolerance, max_scale)
+    used = [masters[i] for i in np.unique(which)]
+    which = np.searchsorted(np.unique(which), which)
+    bias = _subtracted_bias(stack)
     names, inputs, arrays = [], [], []
-    for master in masters:
-        plane_names, refs, planes = _inputs(stack, master)
+    for master in used:
+        plane_names, refs, planes = _inputs(master, bias)
         names.append(plane_names)
         inputs += refs
         arrays += planes
-    step = SubtractDark(inputs=tuple(inputs), names=tuple(names), which=which, factor=factor)
+    step = SubtractDark(
+        inputs=tuple(inputs),
+        names=tuple(names),
+        which=which,
+        factor=factor,
+        bias_scale=np.ones(stack.n_frames) if bias is None else bias.scale,
+    )
     parameters = {"scale": scale, "tolerance": tolerance, "factor": one_or_all(factor)}
     if scale:
         parameters["max_scale"] = max_scale
-    used = tuple(masters[i].identity for i in np.unique(which))
-    record = StepRecord("subtract_dark", parameters, used)
+    record = StepRecord("subtract_dark", parameters, tuple(master.identity for master in used))
     return with_step(assign(frames, stack.then(step, arrays)), record)
 
 
@@ -192,9 +209,14 @@ def _dark_time(master: Master) -> float:
 
 def _require_alike(frames: xr.Dataset, master: Master, scale: bool) -> None:
     """Raise where the pedestal of a dark and of the frames was not treated alike."""
+    done = {record.step for record in steps_of(frames) or []}
+    if scale and "subtract_bias" not in done:
+        raise CalibrationError(
+            "subtract_dark: scaling a dark scales the bias in it; subtract the bias from the "
+            "frames and from the dark first"
+        )
     if master.steps is None:  # made elsewhere: nothing is known of it
         return
-    done = {record.step for record in steps_of(frames) or []}
     for step, what in (("subtract_bias", "bias"), ("subtract_overscan", "overscan")):
         if (step in done) != (master.did(step) is not None):
             has, lacks = ("the frames", "the dark") if step in done else ("the dark", "the frames")
@@ -202,33 +224,43 @@ def _require_alike(frames: xr.Dataset, master: Master, scale: bool) -> None:
                 f"subtract_dark: {has} had the {what} subtracted and {lacks} had not; "
                 "treat both alike"
             )
-    if scale and "subtract_bias" not in done:
-        raise CalibrationError(
-            "subtract_dark: scaling a dark scales the bias in it; subtract the bias from the "
-            "frames and from the dark first"
-        )
 
 
-def _inputs(stack: Stack, master: Master) -> tuple[tuple[str, ...], list[Input], list[da.Array]]:
+@dataclass(frozen=True, eq=False)
+class _Bias:
+    """The bias that the frames had subtracted: which, its variance, and what gain did to that."""
+
+    identity: str
+    reference: Input
+    variance: da.Array
+    scale: np.ndarray
+
+
+def _subtracted_bias(stack: Stack) -> _Bias | None:
+    """The bias whose variance is in the frames' ``variance_shared``, if there is one."""
+    if "variance_shared" not in stack.recipe.planes:
+        return None
+    at = len(stack.recipe.source.inputs)
+    for n, step in enumerate(stack.recipe.steps):
+        if isinstance(step, SubtractBias) and "variance" in step.names:
+            i = step.names.index("variance")
+            scale = np.ones(stack.n_frames)
+            for later in stack.recipe.steps[n:]:
+                scale = scale * later.gain**2 if isinstance(later, CorrectGain) else scale
+            return _Bias(step.identity, step.inputs[i], stack.arrays[at + i], scale)
+        at += len(step.inputs)
+    return None
+
+
+def _inputs(
+    master: Master, bias: _Bias | None
+) -> tuple[tuple[str, ...], list[Input], list[da.Array]]:
     """Planes of a dark that the step takes, and the variance of the bias it shares with frames."""
     names = master.names
     inputs, arrays = master.inputs(names)
-    bias = master.did("subtract_bias")
-    found = _bias_variance(stack, bias.masters[0].checksum) if bias and bias.masters else None
-    if found is not None and "variance" in names:
-        names, inputs = (*names, BIAS_VARIANCE), [*inputs, found[0]]
-        arrays = [*arrays, found[1]]
+    own = master.did("subtract_bias")
+    same = bias is not None and own is not None and own.masters[0].checksum == bias.identity
+    if bias is not None and same and "variance" in names:
+        names, inputs = (*names, BIAS_VARIANCE), [*inputs, bias.reference]
+        arrays = [*arrays, bias.variance]
     return names, inputs, arrays
-
-
-def _bias_variance(stack: Stack, identity: str) -> tuple[Input, da.Array] | None:
-    """The variance plane of the bias that the frames had subtracted, if it is the same bias."""
-    at = len(stack.recipe.source.inputs)
-    for step in stack.recipe.steps:
-        if isinstance(step, SubtractBias) and step.identity == identity:
-            if "variance" not in step.names:
-                return None
-            i = step.names.index("variance")
-            return step.inputs[i], stack.arrays[at + i]
-        at += len(step.inputs)
-    return None

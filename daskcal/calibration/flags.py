@@ -4,22 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from os import PathLike, fspath
-from typing import Any
+from typing import Any, ClassVar
 
 import dask.array as da
 import numpy as np
 import xarray as xr
 
-from daskcal.calibration.gain import frame_name, known_values
-from daskcal.calibration.masters import as_master
+from daskcal.calibration.facts import frame_name, known_values
+from daskcal.calibration.masters import as_master, require_fit
 from daskcal.errors import CalibrationError, GeometryError
-from daskcal.frames.blocks import assign, describe_input, recover, require_cover
+from daskcal.frames.blocks import assign, describe_input, recover
 from daskcal.frames.masks import Flag
 from daskcal.frames.recipe import Block, Step, with_plane
 from daskcal.frames.sections import Section
-from daskcal.frames.steps import MasterId, StepRecord, one_or_all, with_step
+from daskcal.frames.steps import MasterId, StepRecord, one_or_all, steps_of, with_step
 from daskcal.strict import strict_keywords
+
+_KEEP_VALUES = ("flag_saturated", "flag_bad", "flag_hot", "trim_image")  # steps that do
 
 
 class _Flagging(Step):
@@ -37,7 +38,7 @@ class FlagSaturated(_Flagging):
     """saturated where image ≥ level."""
 
     level: np.ndarray
-    per_frame = ("level",)
+    per_frame: ClassVar[tuple[str, ...]] = ("level",)
 
     def apply(self, block: Block, frames: slice, arrays: Sequence[np.ndarray]) -> None:
         mask = block.masked()
@@ -64,7 +65,8 @@ def flag_saturated(frames: xr.Dataset, level: float | None = None) -> xr.Dataset
     frames : xarray.Dataset
         Raw frames, before any other step.
     level : float, optional
-        In raw pixel values; the header's SATURATE (or SATURATA, SATLEVEL) if not given.
+        In raw pixel values. If not given, that of the instrument which `open_frames` was told, or
+        the header's SATURATE (SATURATA, SATLEVEL).
 
     Returns
     -------
@@ -76,25 +78,36 @@ def flag_saturated(frames: xr.Dataset, level: float | None = None) -> xr.Dataset
     CalibrationError
         Neither a level nor a header says it; or the pixels are not raw any more.
     """
-    if frames.attrs.get("steps"):
-        raise CalibrationError("flag_saturated looks at raw pixels: do it before any other step")
-    n = frames.sizes["frame"]
-    levels = _header_levels(frames) if level is None else np.full(n, float(level))
+    stack = recover(frames)
+    changed = [r.step for r in steps_of(frames) or [] if r.step not in _KEEP_VALUES]
+    if changed:
+        raise CalibrationError(
+            f"flag_saturated looks at raw pixels, and {changed[0]} changed them; do it before"
+        )
+    n = stack.n_frames
+    levels = saturation_levels(frames) if level is None else np.full(n, float(level))
     if not np.isfinite(levels).all():
         wrong = int(np.flatnonzero(~np.isfinite(levels))[0])
         raise CalibrationError(
             f"flag_saturated: {frame_name(frames, wrong)} does not say where it saturates "
             "(SATURATE); give level=, or saturation = ... under [instrument] in the config"
         )
-    out = assign(frames, recover(frames).then(FlagSaturated(level=levels)))
+    out = assign(frames, stack.then(FlagSaturated(level=levels)))
     return with_step(out, StepRecord("flag_saturated", {"level": one_or_all(levels)}))
 
 
-def _header_levels(frames: xr.Dataset) -> np.ndarray:
+def saturation_levels(frames: xr.Dataset) -> np.ndarray:
+    """Level of each frame as the instrument or the headers say; NaN where nothing does."""
+    levels = np.full(frames.sizes["frame"], np.nan)
+    if "saturation" in frames.attrs:
+        levels[:] = float(frames.attrs["saturation"])
+        return levels
     for name in ("hdr_saturate", "hdr_saturata", "hdr_satlevel"):
         if name in frames.coords and frames[name].dtype.kind in "iuf":
-            return known_values(frames, name)
-    return np.full(frames.sizes["frame"], np.nan)
+            header = known_values(frames, name)
+            use = np.isnan(levels) & (header > 0)  # 0 stands for unknown
+            levels[use] = header[use]
+    return levels
 
 
 @strict_keywords
@@ -106,7 +119,8 @@ def flag_bad(frames: xr.Dataset, bad_pixel_mask: Any) -> xr.Dataset:
     frames : xarray.Dataset
         With ``image (frame, y, x)``.
     bad_pixel_mask : array, xarray.Dataset or path
-        (y, x), 0 = good. A bare array has the shape of the frames as they are.
+        (y, x), 0 = good. An array without detector coordinates has the shape of the frames as
+        they are.
 
     Returns
     -------
@@ -119,26 +133,29 @@ def flag_bad(frames: xr.Dataset, bad_pixel_mask: Any) -> xr.Dataset:
         The mask does not cover the frames.
     """
     stack = recover(frames)
-    bare = isinstance(bad_pixel_mask, np.ndarray | da.Array | xr.DataArray)
-    name = fspath(bad_pixel_mask) if isinstance(bad_pixel_mask, str | PathLike) else "an array"
-    if bare:
-        plane, section = _bare_mask(bad_pixel_mask, stack.section)
-        identity = MasterId(name, plane.name)
+    if isinstance(bad_pixel_mask, xr.DataArray) and {"y", "x"} <= set(bad_pixel_mask.indexes):
+        bad_pixel_mask = xr.Dataset({"image": bad_pixel_mask})
+    if isinstance(bad_pixel_mask, np.ndarray | da.Array | xr.DataArray):
+        plane = _bare_mask(bad_pixel_mask, stack.section)
+        step = _flag_where(plane, stack.section, Flag.BAD)
+        identity = MasterId("an array", plane.name)
     else:
         master = as_master(bad_pixel_mask, "bad-pixel mask")
-        plane, section, identity = master.planes["image"], master.section, master.identity
-    require_cover(section, stack.section, f"the bad-pixel mask ({name})")
-    step = FlagWhere(
-        inputs=(describe_input(plane, "yx", section.y0, section.x0),), bit=Flag.BAD
-    )
+        require_fit(master, stack, frames)
+        plane, identity = master.planes["image"], master.identity
+        step = _flag_where(plane, master.section, Flag.BAD)
     record = StepRecord("flag_bad", {}, (identity,))
     return with_step(assign(frames, stack.then(step, [plane])), record)
 
 
-def _bare_mask(mask: Any, window: Section) -> tuple[da.Array, Section]:
+def _flag_where(plane: da.Array, section: Section, bit: np.uint16) -> FlagWhere:
+    return FlagWhere(inputs=(describe_input(plane, "yx", section.y0, section.x0),), bit=bit)
+
+
+def _bare_mask(mask: Any, window: Section) -> da.Array:
     plane = da.asarray(mask.data if isinstance(mask, xr.DataArray) else mask)
     if plane.shape != window.shape:
         raise GeometryError(
             f"the bad-pixel mask has shape {plane.shape} and the frames {window.shape}"
         )
-    return plane, window
+    return plane

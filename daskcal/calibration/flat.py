@@ -11,13 +11,15 @@ import numpy as np
 import xarray as xr
 
 from daskcal.calibration.masters import Master, as_master, require_fit
-from daskcal.errors import ArgumentError, choose
+from daskcal.errors import ArgumentError, CalibrationError, choose
 from daskcal.frames.blocks import assign, describe_input, recover
 from daskcal.frames.masks import Flag
 from daskcal.frames.recipe import Block, Step, with_plane
 from daskcal.frames.steps import StepRecord, with_step
 from daskcal.frames.units import require_unit
 from daskcal.strict import strict_keywords
+
+DARKEST = 1e-6  # of the mean: dividing by less overflows float32, and no detector is so uneven
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -36,7 +38,7 @@ class CorrectFlat(Step):
         flat = dict(zip(self.names, planes, strict=True))
         image, mask = block.promote(), block.masked()
         f = (flat["image"] / float(norm)).astype(image.dtype)
-        low = ~(f > 0) | ~np.isfinite(f) | (f < self.min_value)
+        low = ~(f > DARKEST) | ~np.isfinite(f) | (f < self.min_value)
         f[low] = np.nan
         image /= f
         square = f * f
@@ -71,7 +73,8 @@ def flat_correct(
     flat : xarray.Dataset, CCDData or path
         Master flat (y, x), of any level.
     min_value : float, optional
-        Flat values below it, after normalising, are ``low_flat`` as those ≤ 0 always are.
+        Flat values below it, after normalising, are ``low_flat`` as those ≤ 0 (in truth, ≤ one
+        millionth) and those that are not finite always are.
     normalise : {"mean", "median"} or float
         What of the flat's good pixels (unmasked, finite, > 0) is 1 in the normalised flat; a
         number is taken as it is.
@@ -88,14 +91,17 @@ def flat_correct(
         A word or number that cannot be used.
     GeometryError
         The flat does not cover the frames.
+    CalibrationError
+        No pixel of the flat is good: raised when the frames are computed.
     """
+    stack = recover(frames)
     require_unit(frames, "flat_correct")
     if min_value is not None and not 0 <= min_value < 1:
         raise ArgumentError(
             f"min_value={min_value} should be in 0 to 1: it is compared with the normalised flat"
         )
-    stack, master = recover(frames), as_master(flat, "master flat")
-    require_fit(master, stack, unit="")
+    master = as_master(flat, "master flat")
+    require_fit(master, stack, frames)
     norm = _norm(master, normalise)
     inputs, arrays = master.inputs(master.names)
     step = CorrectFlat(
@@ -115,21 +121,25 @@ def _norm(master: Master, normalise: str | float) -> da.Array:
             raise ArgumentError(f"normalise={normalise} should be a positive number")
         return da.from_array(np.array(float(normalise)), name=False)
     choose("normalise", normalise, ("mean", "median"))
+    name, scalar = master.identity.file, {"dtype": np.float64, "meta": np.empty(())}
     image = master.planes["image"]
     image = image.rechunk((image.chunks[0], -1))
     args = [image, "yx"]
     if "mask" in master.planes:
         args += [master.planes["mask"].rechunk(image.chunks), "yx"]
     if normalise == "median":
-        return da.blockwise(
-            _good_median, "", *args, concatenate=True, dtype=np.float64, meta=np.empty(())
-        )
+        return da.blockwise(_good_median, "", *args, name_of_flat=name, concatenate=True, **scalar)
     rows = da.blockwise(
-        _row_sums, "ys", *args, new_axes={"s": 2}, concatenate=True, dtype=np.float64,
+        _row_sums,
+        "ys",
+        *args,
+        new_axes={"s": 2},
+        concatenate=True,
+        dtype=np.float64,
         meta=np.empty((0, 0)),
     )
     return da.blockwise(
-        _mean_of_rows, "", rows, "ys", concatenate=True, dtype=np.float64, meta=np.empty(())
+        _mean_of_rows, "", rows, "ys", name_of_flat=name, concatenate=True, **scalar
     )
 
 
@@ -145,11 +155,23 @@ def _row_sums(image: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
     return np.stack([values.sum(axis=1), good.sum(axis=1)], axis=1)
 
 
-def _mean_of_rows(rows: np.ndarray) -> np.ndarray:
+def _mean_of_rows(rows: np.ndarray, *, name_of_flat: str) -> np.ndarray:
     total, count = np.add.reduce(rows[:, 0]), rows[:, 1].sum()
-    return np.array(total / count if count else np.nan)
+    _require_good(count, name_of_flat)
+    return np.array(total / count)
 
 
-def _good_median(image: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
+def _good_median(
+    image: np.ndarray, mask: np.ndarray | None = None, *, name_of_flat: str
+) -> np.ndarray:
     good = image[_good(image, mask)]
-    return np.array(np.median(good.astype(np.float64)) if good.size else np.nan)
+    _require_good(good.size, name_of_flat)
+    return np.array(np.median(good.astype(np.float64)))
+
+
+def _require_good(count: float, name_of_flat: str) -> None:
+    if not count:
+        raise CalibrationError(
+            f"flat_correct: no pixel of the master flat ({name_of_flat}) is good: all are masked, "
+            "undefined or not above 0"
+        )

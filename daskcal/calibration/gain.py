@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import xarray as xr
 
+from daskcal.calibration.facts import frame_name, known_values
 from daskcal.errors import CalibrationError, UnitError
 from daskcal.frames.blocks import assign, recover
 from daskcal.frames.recipe import Block, Step
@@ -21,7 +23,7 @@ class CorrectGain(Step):
     """image · gain, variance · gain²."""
 
     gain: np.ndarray
-    per_frame = ("gain",)
+    per_frame: ClassVar[tuple[str, ...]] = ("gain",)
 
     def apply(self, block: Block, frames: slice, arrays: Sequence[np.ndarray]) -> None:
         gain = self.gain[frames, None, None].astype(block.promote().dtype)
@@ -46,7 +48,7 @@ def gain_correct(frames: xr.Dataset, gain: float | None = None) -> xr.Dataset:
     Returns
     -------
     xarray.Dataset
-        In electron; the coordinate ``gain`` is 1 from now on.
+        In electron. The coordinate ``gain`` is 1 from now on, and ``applied_gain`` what it was.
 
     Raises
     ------
@@ -55,6 +57,7 @@ def gain_correct(frames: xr.Dataset, gain: float | None = None) -> xr.Dataset:
     CalibrationError
         The gain of a frame is not known, or not positive.
     """
+    stack = recover(frames)
     unit = require_unit(frames, "gain_correct")
     if unit != "adu":
         raise UnitError(f"gain_correct makes electron of adu, and the frames are in {unit}")
@@ -65,24 +68,17 @@ def gain_correct(frames: xr.Dataset, gain: float | None = None) -> xr.Dataset:
         found = "no known gain" if np.isnan(gains[wrong[0]]) else f"a gain of {gains[wrong[0]]}"
         raise CalibrationError(
             f"gain_correct: {frame_name(frames, wrong[0])} has {found}; give gain= in "
-            'electron/adu, or gain = ... under [instrument] in the config'
+            "electron/adu, or gain = ... under [instrument] in the config"
         )
-    out = assign(frames, recover(frames).then(CorrectGain(gain=gains)))
+    out = assign(frames, stack.then(CorrectGain(gain=gains)))
     out["image"].attrs["units"] = "electron"
     if "quantum" in out["image"].attrs:
         out["image"].attrs["quantum"] *= float(gains.max())
-    out = out.assign_coords(gain=("frame", np.ones(n)))
+    out = out.assign_coords(gain=("frame", np.ones(n)), applied_gain=("frame", gains))
     return with_step(out, StepRecord("gain_correct", {"gain": one_or_all(gains)}))
 
 
-def known_values(frames: xr.Dataset, name: str) -> np.ndarray:
-    """A numeric coordinate of the frames; NaN where it is missing."""
-    if name not in frames.coords:
-        return np.full(frames.sizes["frame"], np.nan)
-    return np.asarray(frames[name].values, dtype=np.float64)
-
-
-def frame_name(frames: xr.Dataset, i: int) -> str:
-    """What to call frame `i` in a message."""
-    path = str(frames["path"].values[i]) if "path" in frames.coords else ""
-    return path or f"frame {i}"
+def applied_gain(frames: xr.Dataset) -> np.ndarray:
+    """What the raw values of each frame were multiplied by to get electron, 1 for nothing."""
+    gains = known_values(frames, "applied_gain")
+    return np.where(np.isnan(gains), 1.0, gains)

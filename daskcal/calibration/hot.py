@@ -9,16 +9,16 @@ import numpy as np
 import xarray as xr
 
 from daskcal.calibration.flags import FlagWhere
-from daskcal.calibration.masters import Master, as_master
+from daskcal.calibration.masters import Master, as_master, require_fit
+from daskcal.calibration.robust import HALF_STEP, MAD_TO_SIGMA
 from daskcal.errors import ArgumentError, CalibrationError
-from daskcal.frames.blocks import assign, describe_input, recover, require_cover
+from daskcal.frames.blocks import assign, recover
 from daskcal.frames.masks import Flag
 from daskcal.frames.steps import StepRecord, with_step
 from daskcal.strict import strict_keywords
 
 SIGMAS = 8.0  # far beyond what a normal distribution gives in any detector
 REACH = 2  # pixels: the neighbourhood is 5 × 5, so that a cluster of hot pixels is not its median
-_SIGMA = 1.482602218505602  # σ of a normal distribution over its median absolute deviation
 _AT_ONCE = 1 << 18  # candidates whose neighbourhoods are gathered together
 
 
@@ -34,7 +34,8 @@ def hot_pixels(dark: Any, *, threshold: float | None = None) -> xr.Dataset:
         Excess over the dark's median in electron/s (the dark's gain and exposure must be known).
         If not given, a pixel is hot that exceeds both the dark's median and the median of its
         own 5 × 5 neighbourhood by 8σ, so that the glow of an amplifier is not hot; σ is 1.4826
-        times the median absolute deviation, of the dark and of the neighbourhood alike.
+        times the median absolute deviation, of the dark and of the neighbourhood alike (0.5 where
+        that of the dark is 0).
 
     Returns
     -------
@@ -51,12 +52,9 @@ def hot_pixels(dark: Any, *, threshold: float | None = None) -> xr.Dataset:
     args = [master.planes["image"].rechunk(-1), "yx"]
     if "mask" in master.planes:
         args += [master.planes["mask"].rechunk(-1), "yx"]
-    found = da.blockwise(
-        _find, "yx", *args, excess=excess, dtype=bool, meta=np.empty((0, 0), bool)
-    )
-    y, x = (np.arange(*span) for span in _spans(master))
+    found = da.blockwise(_find, "yx", *args, excess=excess, dtype=bool, meta=np.empty((0, 0), bool))
     attrs = {"file": master.identity.file, "checksum": master.identity.checksum}
-    return xr.Dataset({"image": (("y", "x"), found)}, coords={"y": y, "x": x}, attrs=attrs)
+    return xr.Dataset({"image": (("y", "x"), found)}, coords=master.coords, attrs=attrs)
 
 
 @strict_keywords
@@ -86,17 +84,12 @@ def flag_hot(frames: xr.Dataset, hot: xr.Dataset) -> xr.Dataset:
     plane = found.planes["image"]
     if plane.dtype != bool:
         raise ArgumentError("flag_hot takes what hot_pixels(dark) gives, not the dark itself")
-    require_cover(found.section, stack.section, f"the map of hot pixels ({found.identity.file})")
+    require_fit(found, stack, frames)
     inputs, arrays = found.inputs(("image",))
     step = FlagWhere(inputs=tuple(inputs), bit=Flag.HOT)
     return with_step(
         assign(frames, stack.then(step, arrays)), StepRecord("flag_hot", {}, (found.identity,))
     )
-
-
-def _spans(master: Master) -> tuple[tuple[int, int], tuple[int, int]]:
-    section = master.section
-    return (section.y0, section.y1), (section.x0, section.x1)
 
 
 def _excess(master: Master, threshold: float) -> float:
@@ -114,9 +107,7 @@ def _excess(master: Master, threshold: float) -> float:
     return threshold * exposure / gain
 
 
-def _find(
-    image: np.ndarray, mask: np.ndarray | None = None, *, excess: float | None
-) -> np.ndarray:
+def _find(image: np.ndarray, mask: np.ndarray | None = None, *, excess: float | None) -> np.ndarray:
     good = np.isfinite(image)
     if mask is not None:
         good &= mask == 0
@@ -126,9 +117,8 @@ def _find(
     centre = np.median(values)
     if excess is not None:
         return np.asarray(good & (image > centre + excess))
-    sigma = _SIGMA * np.median(np.abs(values - centre))
-    if sigma == 0:
-        return np.zeros(image.shape, bool)
+    # the MAD of integers is 0 where more than half of them are equal
+    sigma = MAD_TO_SIGMA * np.median(np.abs(values - centre)) or HALF_STEP
     hot = good & (image > centre + SIGMAS * sigma)
     rows, columns = np.nonzero(hot)
     padded = np.pad(np.where(good, image, np.nan), REACH, mode="reflect")
@@ -137,6 +127,6 @@ def _find(
         r, c = rows[at : at + _AT_ONCE], columns[at : at + _AT_ONCE]
         around = windows[r, c].reshape(r.size, -1)
         local = np.nanmedian(around, axis=1)
-        spread = _SIGMA * np.nanmedian(np.abs(around - local[:, None]), axis=1)
+        spread = MAD_TO_SIGMA * np.nanmedian(np.abs(around - local[:, None]), axis=1)
         hot[r, c] = image[r, c] - local > SIGMAS * np.maximum(spread, sigma)
     return np.asarray(hot)

@@ -11,13 +11,15 @@ import numpy as np
 import xarray as xr
 
 from daskcal.errors import ArgumentError, GeometryError, UnitError
-from daskcal.frames.blocks import Stack, describe_input, require_cover
+from daskcal.frames.blocks import Stack, describe_input
+from daskcal.frames.detector import RawWindow, raw_window, require_cover, require_same_origin
+from daskcal.frames.masks import Flag
 from daskcal.frames.recipe import PLANES, Input
 from daskcal.frames.sections import Section
 from daskcal.frames.steps import MasterId, StepRecord, steps_of
 
 if TYPE_CHECKING:
-    from astropy.nddata import CCDData
+    pass
 
 MasterLike = "xr.Dataset | CCDData | str | PathLike[str]"
 
@@ -32,6 +34,8 @@ class Master:
     identity: MasterId
     unit: str
     steps: list[StepRecord] | None
+    coords: dict[str, xr.DataArray] = field(default_factory=dict)
+    raw: RawWindow | None = None
     facts: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -78,6 +82,8 @@ def as_master(master: Any, what: str) -> Master:
         raise ArgumentError(f"the {what} should be an image (y, x), found dimensions {dims}{hint}")
     dataset = dataset.transpose("y", "x", ...)
     planes = {name: _dask(dataset[name].data) for name in PLANES if name in dataset}
+    if "mask" in planes:
+        planes["mask"] = planes["mask"].astype(np.uint16)  # also true and false
     attrs = dataset.attrs
     identity = MasterId(
         str(attrs.get("file") or attrs.get("imagetyp") or what),
@@ -90,23 +96,36 @@ def as_master(master: Any, what: str) -> Master:
         identity,
         str(dataset["image"].attrs.get("units", "")),
         steps_of(dataset),
+        {axis: dataset[axis] for axis in ("y", "x") if axis in dataset.coords},
+        raw_window(dataset),
         dict(attrs),
     )
 
 
-def require_fit(master: Master, stack: Stack, unit: str) -> None:
-    """Raise where a master does not cover the frames, or is in another unit."""
+def require_fit(master: Master, stack: Stack, frames: xr.Dataset, unit: str = "") -> None:
+    """Raise where a master does not cover the frames, or is in another than their `unit`."""
     if not stack.aligned:
         raise GeometryError(
             f"the {master.what} cannot be laid over frames whose rows or columns are not "
             "consecutive detector pixels; select without a step"
         )
-    require_cover(master.section, stack.section, f"the {master.what} ({master.identity.file})")
+    what = f"the {master.what} ({master.identity.file})"
+    require_same_origin(master.raw, raw_window(frames), stack.section, what)
+    require_cover(master.section, stack.section, what)
     if master.unit and unit and master.unit != unit:
         raise UnitError(
             f"the {master.what} is in {master.unit} and the frames are in {unit}; "
             "apply gain_correct to both or to neither"
         )
+
+
+def defined(planes: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """A band of a master with NaN where it has no value, and its mask with bits for those."""
+    image = planes["image"]
+    finite = np.isfinite(image)
+    mask = planes.get("mask", np.uint16(0))
+    bits = np.where(finite | (mask != 0), mask, Flag.NO_DATA).astype(np.uint16)
+    return (image if finite.all() else np.where(finite, image, np.nan)), bits
 
 
 def _dataset(master: Any, what: str) -> xr.Dataset:
@@ -116,14 +135,10 @@ def _dataset(master: Any, what: str) -> xr.Dataset:
         from daskcal.frames.master import open_master
 
         return open_master(fspath(master))
-    if type(master).__name__ == "CCDData":
-        from daskcal.frames.ccddata import from_ccddata
+    if any(kind.__name__ == "CCDData" for kind in type(master).__mro__):
+        from daskcal.frames.ccddata import master_of_ccddata
 
-        frames = from_ccddata(master)
-        single = frames.isel(frame=0)
-        facts = {k: v.item() for k, v in single.coords.items() if v.ndim == 0}
-        del frames.attrs["steps"]  # who made it did not say what was done
-        return single.assign_attrs(**facts)
+        return master_of_ccddata(master)
     raise ArgumentError(
         f"the {what} should be a Dataset with image (y, x), a CCDData or a path; "
         f"found {type(master).__name__}"

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import dask.array as da
 import numpy as np
 import xarray as xr
 
+from daskcal.calibration.facts import require_order
+from daskcal.calibration.robust import HALF_STEP, MAD_TO_SIGMA, median_of_defined
 from daskcal.calibration.trim import find_section
-from daskcal.errors import ArgumentError, CalibrationError, GeometryError, choose
+from daskcal.errors import ArgumentError, GeometryError, choose
 from daskcal.frames.blocks import Stack, assign, describe_input, pack, recover
 from daskcal.frames.masks import Flag
 from daskcal.frames.recipe import Block, Step, with_plane
@@ -21,7 +24,7 @@ from daskcal.strict import strict_keywords
 
 MODELS = ("polynomial", "legendre", "spline")
 FIT_CLIP = 5.0  # σ: lines this far from a fit (a bad row, a bright star's bleed) do not shape it
-_SIGMA = 1.482602218505602  # σ of a normal distribution over its median absolute deviation
+NEIGHBOURS = 5  # lines to either side that a level is first compared with
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +38,11 @@ class LineLevel:
         """Levels of pixels (..., n), float64; NaN where all n are undefined."""
         values = pixels.astype(np.float64)
         if self.clip is not None:
-            centre = _nanmedian(values)[..., None]
-            spread = _SIGMA * _nanmedian(np.abs(values - centre))[..., None]
-            values[np.abs(values - centre) > self.clip * np.maximum(spread, 0.5)] = np.nan
+            centre = median_of_defined(values)[..., None]
+            spread = MAD_TO_SIGMA * median_of_defined(np.abs(values - centre))[..., None]
+            values[np.abs(values - centre) > self.clip * np.maximum(spread, HALF_STEP)] = np.nan
         if self.method == "median":
-            return _nanmedian(values)
+            return median_of_defined(values)
         good = np.isfinite(values)
         count = good.sum(axis=-1)
         total = np.where(good, values, 0).sum(axis=-1)
@@ -74,8 +77,6 @@ class RowOverscan(Step):
 class LevelOverscan(Step):
     """image − levels that a first pass over the overscan found: one for each row, or column."""
 
-    per_frame = ()
-
     def planes(self, before: tuple[str, ...]) -> tuple[str, ...]:
         return with_plane(before, "mask")
 
@@ -108,12 +109,13 @@ def subtract_overscan(
     fits_section : str, optional
         The same as FITS writes it, or the header keyword that holds it: ``"BIASSEC"``.
     axis : {"row", "column"}, optional
-        One level for each row (overscan columns) or for each column (overscan rows); found from
-        the shape of the section if not given.
+        One level for each row (overscan columns) or for each column (overscan rows). If not given,
+        what the section spans whole: all rows or all columns of the frames, else the longer side.
     method : {"median", "mean"}
         How the overscan pixels of one row (or column) make its level.
     clip : float, optional
-        Leave out overscan pixels further than this many σ (from the MAD) from their median.
+        Leave out overscan pixels further than this many σ from their median; σ is 1.4826 times
+        their median absolute deviation, and not below 0.5.
     model : {"polynomial", "legendre", "spline"}, optional
         Fit the levels along the rows (or columns) and subtract the fit. Levels further than 5σ
         from the fit (a bad row) do not shape it.
@@ -128,9 +130,15 @@ def subtract_overscan(
     Raises
     ------
     ArgumentError, GeometryError, CalibrationError
-        An unknown word; a section outside of the frame; a header without the keyword.
+        An unknown word; a section outside of the frame; a header without the keyword; frames
+        without bias already.
     """
+    stack = recover(frames)
     require_unit(frames, "subtract_overscan")
+    require_order(
+        frames, "subtract_overscan", "subtract_bias", "subtract_dark", "flat_correct",
+        "create_variance",
+    )  # fmt: skip
     choose("method", method, ("median", "mean"))
     if model is not None:
         choose("model", model, MODELS)
@@ -139,36 +147,56 @@ def subtract_overscan(
     if clip is not None and not clip > 0:
         raise ArgumentError(f"clip={clip} should be positive, or None for no clipping")
     section = find_section(frames, overscan, fits_section, "subtract_overscan")
-    stack = recover(frames)
-    raw = stack.recipe.source.section
-    if not raw.covers(section):
-        raise GeometryError(f"subtract_overscan: {section} is outside of the raw frames, {raw}")
-    axis = _axis(section, axis)
+    held = stack.recipe.source.section
+    if not held.covers(section):
+        raise GeometryError(
+            f"subtract_overscan: {section} is outside of the frames, which are {held}"
+        )
+    axis = _axis(section, stack.section, axis)
+    if model is None:
+        _require_lines(section, stack.section, axis)
     level = LineLevel(method, clip)
     if axis == "row" and model is None:
-        if not (section.y0 <= stack.section.y0 and stack.section.y1 <= section.y1):
-            raise GeometryError(
-                f"subtract_overscan: {section} has no pixels in some rows of the frames, which are "
-                f"{stack.section}; give rows that cover them, or a model to fit along the rows"
-            )
         done = stack.then(RowOverscan(section=section, level=level))
     else:
         done = _with_levels(stack, section, axis, level, model, order)
-    parameters = {"section": str(section), "axis": axis, "method": method, "clip": clip}
+    parameters: dict[str, Any] = {
+        "section": str(section),
+        "axis": axis,
+        "method": method,
+        "clip": clip,
+    }
+    lines, pixels = section.shape if axis == "row" else section.shape[::-1]
     if model is not None:
         parameters |= {"model": model, "order": order}
-    parameters["pixels"] = section.shape[1] if axis == "row" else section.shape[0]
-    if model is not None:  # a fit of few parameters averages over all lines
-        lines = section.shape[0] if axis == "row" else section.shape[1]
-        parameters["pixels"] *= max(1, lines // (order + 1))
+        pixels *= max(1, lines // (order + 1))  # a fit of few parameters averages over all lines
+    parameters["pixels"] = pixels
     return with_step(assign(frames, done), StepRecord("subtract_overscan", parameters))
 
 
-def _axis(section: Section, axis: str | None) -> str:
+def _axis(section: Section, window: Section, axis: str | None) -> str:
     if axis is not None:
         return choose("axis", axis, ("row", "column"))
+    has = [line for line in ("row", "column") if _has_lines(section, window, line)]
+    if len(has) == 1:
+        return has[0]
     rows, columns = section.shape
     return "row" if rows >= columns else "column"
+
+
+def _has_lines(section: Section, window: Section, axis: str) -> bool:
+    """Whether every row (or column) of the window has overscan pixels."""
+    if axis == "row":
+        return section.y0 <= window.y0 and window.y1 <= section.y1
+    return section.x0 <= window.x0 and window.x1 <= section.x1
+
+
+def _require_lines(section: Section, window: Section, axis: str) -> None:
+    if not _has_lines(section, window, axis):
+        raise GeometryError(
+            f"subtract_overscan: {section} has no pixels in some {axis}s of the frames, which are "
+            f"{window}; give {axis}s that cover them, or a model to fit along the {axis}s"
+        )
 
 
 def _with_levels(
@@ -179,10 +207,6 @@ def _with_levels(
     out = "fy" if axis == "row" else "fx"
     window = stack.section
     wanted = (window.y0, window.y1) if axis == "row" else (window.x0, window.x1)
-    if axis == "column" and not (section.x0 <= window.x0 and window.x1 <= section.x1):
-        raise GeometryError(
-            f"subtract_overscan: {section} has no pixels in some columns of the frames, {window}"
-        )
     first = section.y0 if axis == "row" else section.x0
     has_mask = "mask" in stack.recipe.planes
     size = wanted[1] - wanted[0]
@@ -203,8 +227,6 @@ def _with_levels(
         dtype=np.float64,
         meta=np.empty((0, 0)),
     )
-    if not stack.aligned:
-        raise CalibrationError("subtract_overscan with a model needs consecutive rows and columns")
     reference = describe_input(levels, out, window.y0, window.x0)
     return stack.then(LevelOverscan(inputs=(reference,)), [levels])
 
@@ -221,7 +243,7 @@ def _frame_levels(
     wanted: tuple[int, int],
 ) -> np.ndarray:
     """Levels (1, lines) of one frame at the `wanted` lines, from its overscan pixels."""
-    planes = packed[0][0] if isinstance(packed[0], list) else packed[0]
+    planes = packed[0][0]
     pixels = planes[0].astype(np.float64)
     if mask_at is not None:
         pixels[planes[mask_at] != 0] = np.nan
@@ -236,29 +258,57 @@ def _frame_levels(
 def _fit(
     lines: np.ndarray, levels: np.ndarray, at: np.ndarray, model: str, order: int
 ) -> np.ndarray:
-    """The fit of levels along lines, evaluated `at` lines; levels beyond FIT_CLIP do not count."""
-    good = np.isfinite(levels)
-    fitted = np.full(levels.shape, np.nan)
+    """The fit of levels along lines, evaluated `at` lines; NaN where there are too few levels.
+
+    Levels that stand out of their neighbours, or are beyond FIT_CLIP of the fit, do not count.
+    """
+    good = np.isfinite(levels) & ~_spikes(levels)
     for _ in range(10):
         if good.sum() < order + 4:
             return np.full(at.shape, np.nan)
-        curve = _curve(lines[good], levels[good], model, order, (lines[0], lines[-1]))
-        fitted = curve(lines)
-        residual = levels - fitted
-        spread = _SIGMA * np.median(np.abs(residual[good] - np.median(residual[good])))
-        keep = np.isfinite(levels) & (np.abs(residual) <= FIT_CLIP * max(spread, 1e-6))
+        try:
+            curve = _curve(lines[good], levels[good], model, order, (lines[0], lines[-1]))
+        except (ValueError, np.linalg.LinAlgError):  # a piece of the spline has no levels left
+            return np.full(at.shape, np.nan)
+        keep = np.isfinite(levels) & ~_outlying(levels - curve(lines), good)
         if np.array_equal(keep, good):
             break
         good = keep
     return np.asarray(curve(at))
 
 
-def _curve(x, y, model, order, span):  # type: ignore[no-untyped-def]
+def _spikes(levels: np.ndarray) -> np.ndarray:
+    """Levels that stand far out of the median of their neighbours, a common slope taken off.
+
+    They would pull a first fit so far, from the end of the lines above all, that they fit it.
+    """
+    slope = median_of_defined(np.diff(levels)) if levels.size > 1 else 0.0
+    straight = levels - slope * np.arange(levels.size)
+    reach = min(NEIGHBOURS, levels.size - 1)
+    windows = np.lib.stride_tricks.sliding_window_view(
+        np.pad(straight, reach, mode="reflect"), 2 * reach + 1
+    )
+    return _outlying(straight - median_of_defined(windows), np.isfinite(levels), 4 * FIT_CLIP)
+
+
+def _outlying(values: np.ndarray, good: np.ndarray, clip: float = FIT_CLIP) -> np.ndarray:
+    """Where values are beyond `clip`·σ of the median of the good ones."""
+    if not good.any():
+        return np.ones(values.shape, bool)
+    offset = np.abs(values - np.median(values[good]))
+    spread = MAD_TO_SIGMA * np.median(offset[good])
+    return np.asarray(~(offset <= clip * max(spread, HALF_STEP)))
+
+
+def _curve(
+    x: np.ndarray, y: np.ndarray, model: str, order: int, span: tuple[int, int]
+) -> Callable[[np.ndarray], np.ndarray]:
     if model == "spline":
         from scipy.interpolate import make_lsq_spline
 
-        inner = np.linspace(*span, order + 1)[1:-1]
-        knots = np.r_[[span[0]] * 4, inner, [span[1]] * 4]
+        first, last = map(float, span)
+        inner = np.linspace(first, last, order + 1)[1:-1]
+        knots = np.r_[[first] * 4, inner, [last] * 4]
         return make_lsq_spline(x, y, knots, k=3)
     family = {"polynomial": np.polynomial.Polynomial, "legendre": np.polynomial.Legendre}[model]
     return family.fit(x, y, order, domain=span)
@@ -277,14 +327,3 @@ def _subtract(block: Block, levels: np.ndarray) -> None:
     mask = block.masked()
     if not np.isfinite(levels).all():
         mask |= np.where(np.isfinite(levels), 0, Flag.NO_DATA).astype(np.uint16)
-
-
-def _nanmedian(values: np.ndarray) -> np.ndarray:
-    """Median along the last axis; NaN without a warning where nothing is defined."""
-    if np.isfinite(values).all():
-        return np.asarray(np.median(values, axis=-1))
-    ordered = np.sort(np.where(np.isfinite(values), values, np.nan), axis=-1)  # NaN sorts last
-    count = np.isfinite(ordered).sum(axis=-1)
-    low = np.take_along_axis(ordered, np.maximum((count - 1) // 2, 0)[..., None], -1)[..., 0]
-    high = np.take_along_axis(ordered, (count // 2)[..., None] % values.shape[-1], -1)[..., 0]
-    return np.where(count > 0, 0.5 * (low + high), np.nan)

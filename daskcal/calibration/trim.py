@@ -5,9 +5,11 @@ from __future__ import annotations
 import xarray as xr
 
 from daskcal.errors import ArgumentError, CalibrationError, GeometryError
-from daskcal.frames.blocks import recover
+from daskcal.frames.blocks import Stack, recover
+from daskcal.frames.detector import raw_window
 from daskcal.frames.sections import Section, fits_section, python_section
 from daskcal.frames.steps import StepRecord, with_step
+from daskcal.frames.table import header_name
 from daskcal.strict import strict_keywords
 
 
@@ -42,8 +44,8 @@ def trim_image(
     GeometryError
         A section that is not one, or leaves the frame.
     """
-    kept = find_section(frames, section, fits_section, "trim_image")
     here = recover(frames).section
+    kept = find_section(frames, section, fits_section, "trim_image")
     if not here.covers(kept):
         raise GeometryError(f"trim_image: {kept} is outside of the frames, which are {here}")
     rows, columns = kept.within(here)
@@ -65,17 +67,21 @@ def find_section(
     if section is not None:
         here = stack.section
         return python_section(section, here.shape).shifted(here.y0, here.x0)
-    raw = stack.recipe.source.section
+    raw = raw_section(frames, stack)
     text = str(fits)
     if not text.lstrip().startswith("["):
         text = header_section(frames, text, action)
     return fits_section(text, raw.shape).shifted(raw.y0, raw.x0)
 
 
+def raw_section(frames: xr.Dataset, stack: Stack) -> Section:
+    """The window of the raw frames, which sections in FITS form count from."""
+    known = raw_window(frames)
+    return stack.recipe.source.section if known is None else known.section
+
+
 def header_section(frames: xr.Dataset, keyword: str, action: str) -> str:
     """The section that a header keyword gives, the same for all frames."""
-    from daskcal.frames.table import header_name
-
     name = header_name(keyword)
     if name not in frames.coords:
         raise CalibrationError(f"{action}: the frames have no {keyword.upper()} in their headers")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import xarray as xr
 
-from daskcal.calibration.gain import frame_name, known_values
-from daskcal.errors import CalibrationError
+from daskcal.calibration.facts import frame_name, known_values, require_order
+from daskcal.calibration.gain import applied_gain
+from daskcal.errors import ArgumentError, CalibrationError
 from daskcal.frames.blocks import assign, recover
 from daskcal.frames.recipe import Block, Step, with_plane
 from daskcal.frames.steps import StepRecord, last_step, one_or_all, with_step
@@ -23,18 +25,22 @@ class CreateVariance(Step):
 
     poisson: np.ndarray
     constant: np.ndarray
-    bias_level: float
-    per_frame = ("poisson", "constant")
+    bias_level: np.ndarray
+    per_frame: ClassVar[tuple[str, ...]] = ("poisson", "constant", "bias_level")
 
     def planes(self, before: tuple[str, ...]) -> tuple[str, ...]:
         return with_plane(before, "variance")
 
     def apply(self, block: Block, frames: slice, arrays: Sequence[np.ndarray]) -> None:
         image = block.promote()
-        signal = image - image.dtype.type(self.bias_level)
+
+        def each(values: np.ndarray) -> np.ndarray:
+            return values[frames, None, None].astype(image.dtype)
+
+        signal = image - each(self.bias_level)
         np.maximum(signal, 0, out=signal)
-        signal *= self.poisson[frames, None, None].astype(image.dtype)
-        signal += self.constant[frames, None, None].astype(image.dtype)
+        signal *= each(self.poisson)
+        signal += each(self.constant)
         block.variance = signal
 
 
@@ -60,12 +66,13 @@ def create_variance(
     frames : xarray.Dataset
         With ``image (frame, y, x)`` from which the bias level is gone.
     gain : float, optional
-        electron/adu; the coordinate ``gain`` if not given. 1 for frames in electron.
+        electron/adu, for frames in adu; the coordinate ``gain`` if not given.
     rdnoise : float, optional
         electron; the coordinate ``rdnoise`` if not given.
     bias_level : float, optional
-        What to take for the bias, in the unit of the frames, where it is still in them (because
-        it leaves only with an unscaled dark).
+        The bias in raw pixel values, for frames that still have it (because it leaves only with an
+        unscaled dark); if not given, that of the instrument which `open_frames` was told. Not used
+        where overscan or bias were subtracted.
 
     Returns
     -------
@@ -75,43 +82,79 @@ def create_variance(
     Raises
     ------
     CalibrationError
-        Gain or read noise of a frame is not known; or the bias is still in the frames.
+        Gain or read noise of a frame is not known; the bias is still in the frames; or dark or
+        flat were applied already.
     """
+    stack = recover(frames)
     unit = require_unit(frames, "create_variance")
-    n = frames.sizes["frame"]
-    gains = known_values(frames, "gain") if gain is None else np.full(n, float(gain))
-    if unit == "electron":
-        gains = np.ones(n)
-    noise = known_values(frames, "rdnoise") if rdnoise is None else np.full(n, float(rdnoise))
-    for what, values, valid in (("gain", gains, gains > 0), ("rdnoise", noise, noise >= 0)):
-        if not valid.all():
-            wrong = int(np.flatnonzero(~valid)[0])
-            raise CalibrationError(
-                f"create_variance: the {what} of {frame_name(frames, wrong)} is {values[wrong]}; "
-                f"give {what}=, or {what} = ... under [instrument] in the config"
-            )
-    types = frames["imagetyp"].values if "imagetyp" in frames.coords else np.full(n, "")
-    overscan = last_step(frames, "subtract_overscan")
-    bias_free = bool(overscan or last_step(frames, "subtract_bias"))
-    if bias_level is None and not bias_free and not (types == "bias").all():
-        raise CalibrationError(
-            "create_variance needs the signal without the bias: subtract the overscan or the bias "
-            "first, or give bias_level="
-        )
-    quantum = float(frames["image"].attrs.get("quantum", 0.0))  # in the unit of the image
+    require_order(frames, "create_variance", "subtract_dark", "flat_correct")
+    gains, noise = _gain_and_noise(frames, unit, gain, rdnoise)
+    is_bias = np.zeros(stack.n_frames, bool)
+    if "imagetyp" in frames.coords:
+        is_bias |= frames["imagetyp"].values == "bias"
+    levels = _bias_levels(frames, bias_level, is_bias)
+    quantum = _quantum(frames)
     readout = noise**2 / gains**2
     constant = readout + quantum**2 / 12
+    overscan = last_step(frames, "subtract_overscan")
     if overscan:
         loss = np.pi / 2 if overscan.parameters["method"] == "median" else 1.0
         constant = constant + readout * loss / overscan.parameters["pixels"]
     step = CreateVariance(
-        poisson=np.where(types == "bias", 0.0, 1.0) / gains,
-        constant=constant,
-        bias_level=0.0 if bias_free else bias_level or 0.0,
+        poisson=np.where(is_bias, 0.0, 1.0) / gains, constant=constant, bias_level=levels
     )
-    out = assign(frames, recover(frames).then(step))
+    out = assign(frames, stack.then(step))
     out["variance"].attrs.setdefault("long_name", "variance of the frame's own noise")
     record = {"gain": one_or_all(gains), "rdnoise": one_or_all(noise)}
-    if bias_level is not None:
-        record["bias_level"] = bias_level
+    if levels.any():
+        record["bias_level"] = one_or_all(levels)
     return with_step(out, StepRecord("create_variance", record))
+
+
+def _gain_and_noise(
+    frames: xr.Dataset, unit: str, gain: float | None, rdnoise: float | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Gain (1 for electron) and read noise of each frame."""
+    n = frames.sizes["frame"]
+    if unit == "electron":
+        if gain not in (None, 1):
+            raise ArgumentError(f"create_variance: gain={gain}, and the frames are in electron")
+        gain = 1.0
+    gains = known_values(frames, "gain") if gain is None else np.full(n, float(gain))
+    noise = known_values(frames, "rdnoise") if rdnoise is None else np.full(n, float(rdnoise))
+    valid = {"gain": np.isfinite(gains) & (gains > 0), "rdnoise": np.isfinite(noise) & (noise >= 0)}
+    for what, values in (("gain", gains), ("rdnoise", noise)):
+        if not valid[what].all():
+            wrong = int(np.flatnonzero(~valid[what])[0])
+            raise CalibrationError(
+                f"create_variance: the {what} of {frame_name(frames, wrong)} is {values[wrong]}; "
+                f"give {what}=, or {what} = ... under [instrument] in the config"
+            )
+    return gains, noise
+
+
+def _quantum(frames: xr.Dataset) -> np.ndarray:
+    """The converter's step of each frame, in the unit of the image, which has that of them all."""
+    largest = float(frames["image"].attrs.get("quantum", 0.0))
+    record = last_step(frames, "gain_correct")
+    if record is None:
+        return np.full(frames.sizes["frame"], largest)
+    return largest * applied_gain(frames) / np.max(record.parameters["gain"])
+
+
+def bias_is_gone(frames: xr.Dataset) -> bool:
+    """Whether the signal of the frames, as they are, is counted from the bias."""
+    return any(last_step(frames, step) for step in ("subtract_overscan", "subtract_bias"))
+
+
+def _bias_levels(frames: xr.Dataset, given: float | None, is_bias: np.ndarray) -> np.ndarray:
+    """What of each frame's values is bias, in the unit that they have now."""
+    if bias_is_gone(frames) or is_bias.all():
+        return np.zeros(is_bias.size)
+    level = frames.attrs.get("bias_level") if given is None else given
+    if level is None:
+        raise CalibrationError(
+            "create_variance needs the signal without the bias: subtract the overscan or the bias "
+            "first, or give bias_level= in raw pixel values"
+        )
+    return float(level) * applied_gain(frames)

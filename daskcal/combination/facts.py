@@ -27,14 +27,15 @@ def master_attrs(frames: xr.Dataset, record: StepRecord) -> dict[str, Any]:
         attrs["cards"] = str(frames["cards"].values[0])
     for name in _TEXTS:
         if name in frames.coords:
-            values = set(frames[name].values.tolist())
-            attrs[name] = str(values.pop()) if len(values) == 1 else ""
+            words = set(frames[name].values.tolist())
+            attrs[name] = str(words.pop()) if len(words) == 1 else ""
     for name in _NUMBERS:
         if name in frames.coords:
             values = np.asarray(frames[name].values, dtype=np.float64)
             known = values[np.isfinite(values)]
-            if known.size:
-                attrs[name] = float(known.mean())
+            if known.size:  # a mean of equal numbers need not be that number to the last digit
+                same = (known == known[0]).all()
+                attrs[name] = float(known[0] if same else known.mean())
     return attrs | _times(frames)
 
 

@@ -14,15 +14,15 @@ ScaleLike = str | Callable[[np.ndarray], float] | Sequence[float] | np.ndarray |
 
 
 def frame_scales(stack: Stack, scale: ScaleLike, names: Sequence[str]) -> da.Array | None:
-    """Factors (frame,), float64, lazily; None for none.
+    """Factors (frame,), float64, in one block, lazily; None for none.
 
     Parameters
     ----------
     stack : Stack
         The frames.
     scale : {"median", "mean"}, callable, sequence or None
-        A word is one over that statistic of the frame's good pixels. A callable gets those (1-D)
-        and returns the factor. Numbers are factors.
+        A word is one over that statistic of the frame's good pixels. A callable gets those (1-D,
+        float64) and returns the factor. Numbers are factors.
     names : sequence of str
         What to call the frames in messages.
 
@@ -37,21 +37,28 @@ def frame_scales(stack: Stack, scale: ScaleLike, names: Sequence[str]) -> da.Arr
         choose("scale", scale, ("median", "mean"))
     elif not callable(scale):
         return _given(scale, stack.n_frames)
-    mask_at = stack.recipe.planes.index("mask") if "mask" in stack.recipe.planes else None
-    factors = da.blockwise(
-        _frame_factor,
-        "f",
+    found = da.blockwise(  # whole frames: a statistic must not depend on how they are cut
+        _frame_statistic,
+        "gyx",
         pack(stack, frame=1, rows=-1),
-        "fyx",
-        da.from_array(np.array(names, dtype=object), chunks=1),
-        "f",
-        concatenate=False,
+        "gyx",
+        adjust_chunks={"y": 1, "x": 1},
+        planes=stack.recipe.planes,
         scale=scale,
-        mask_at=mask_at,
+        dtype=np.float64,
+        meta=np.empty((0, 0, 0)),
+    )
+    return da.blockwise(
+        _factors,
+        "f",
+        found,
+        "gyx",
+        new_axes={"f": stack.n_frames},
+        scale=scale,
+        names=tuple(names),
         dtype=np.float64,
         meta=np.empty(0),
     )
-    return factors.rechunk(-1)
 
 
 def _given(scale: Sequence[float] | np.ndarray, n: int) -> da.Array:
@@ -67,32 +74,46 @@ def _given(scale: Sequence[float] | np.ndarray, n: int) -> da.Array:
     return da.from_array(factors, chunks=-1)
 
 
-def _frame_factor(
-    packed: list, name: np.ndarray, *, scale: str | Callable, mask_at: int | None
+def _frame_statistic(
+    block: tuple[np.ndarray, ...], *, planes: tuple[str, ...], scale: str | Callable
 ) -> np.ndarray:
-    planes = packed[0][0]
-    image = planes[0][0]
-    good = np.isfinite(image) if image.dtype.kind == "f" else np.ones(image.shape, bool)
-    if mask_at is not None:
-        good &= planes[mask_at][0] == 0
-    values = image[good]
-    factor = np.nan
-    if values.size:
-        if scale == "median":
-            factor = _inverse(float(np.median(values)))
-        elif scale == "mean":
-            rows = np.where(good, image, 0).sum(axis=1, dtype=np.float64)
-            factor = _inverse(float(np.add.reduce(rows)) / values.size)
-        else:
-            factor = float(scale(values))  # type: ignore[operator]
-    if not (np.isfinite(factor) and factor > 0):
-        what = f"the {scale}" if isinstance(scale, str) else "the scale function"
+    """What a frame's good pixels give, (1, 1, 1); NaN where there is none."""
+    held = dict(zip(planes, block, strict=True))
+    image = held["image"][0]
+    good = np.isfinite(image)
+    if "mask" in held:
+        good &= held["mask"][0] == 0
+    if not good.any():
+        value = np.nan
+    elif scale == "median":
+        value = _median(image[good])
+    elif scale == "mean":
+        rows = np.where(good, image, 0).sum(axis=1, dtype=np.float64)
+        value = float(np.add.reduce(rows)) / np.count_nonzero(good)
+    else:  # floating, or the callable's own arithmetic would wrap
+        value = float(scale(image[good].astype(np.float64)))  # type: ignore[operator]
+    return np.full((1, 1, 1), value)
+
+
+def _median(values: np.ndarray) -> float:
+    """The exact median; numpy's own is rounded to float32 for those."""
+    middle = [(values.size - 1) // 2, values.size // 2]
+    return float(np.partition(values, middle)[middle].mean(dtype=np.float64))
+
+
+def _factors(found: list, *, scale: str | Callable, names: tuple[str, ...]) -> np.ndarray:
+    """All frames' factors, of blocks nested by frame, row and column."""
+    values = np.array([frame[0][0].item() for frame in found])
+    wrong = [
+        f"{name} ({value:g})"
+        for name, value in zip(names, values, strict=True)
+        if not (np.isfinite(value) and value > 0)
+    ]
+    if wrong:
+        what = f"{scale} of the good pixels" if isinstance(scale, str) else "scale function's value"
+        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
         raise CalibrationError(
-            f"combine: {what} of {name[0]} gives the factor {factor}, which should be positive; "
-            "leave the frame out or give the scale as numbers"
+            f"combine: the {what} should be positive, and is not (nan: no good pixel) for "
+            f"{', '.join(wrong[:3])}{more}; leave those frames out or give the scale as numbers"
         )
-    return np.array([factor])
-
-
-def _inverse(value: float) -> float:
-    return 1 / value if value else np.nan
+    return 1 / values if isinstance(scale, str) else values

@@ -20,7 +20,9 @@ from daskcal.fits.frame import Frame, read_frame
 from daskcal.fits.keywords import normalise
 from daskcal.fits.product_header import read_history
 from daskcal.fits.source import ImageSource, read_pixels
+from daskcal.frames.detector import RawWindow, detector_coords
 from daskcal.frames.masks import MASK_ATTRS, Flag
+from daskcal.frames.sections import Section
 from daskcal.strict import strict_keywords
 
 _BAND = 1 << 20  # pixels of a block
@@ -66,9 +68,11 @@ def open_master(path: str | PathLike[str]) -> xr.Dataset:
     attrs = _attrs(path, image, values, own)
     y0, x0 = attrs.pop("origin", (values.origin_y, values.origin_x))
     rows, columns = image.source.shape
+    section = Section(y0, y0 + rows, x0, x0 + columns)
+    window = RawWindow(section, known=own or values.origin_known)
     master = xr.Dataset(
         {name: (("y", "x"), array) for name, array in planes.items()},
-        coords={"y": np.arange(y0, y0 + rows), "x": np.arange(x0, x0 + columns)},
+        coords=detector_coords(window),
         attrs=attrs,
     )
     if values.unit:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterable, Sequence
 from os import PathLike
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +15,8 @@ from dask.base import tokenize
 from daskcal.errors import DaskcalWarning, FrameError, GeometryError, UnitError
 from daskcal.fits import Frame, Unreadable, scan
 from daskcal.frames.blocks import DIMS, Stack, assign
-from daskcal.frames.instrument import Instrument
+from daskcal.frames.detector import RawWindow, detector_coords
+from daskcal.frames.instrument import Instrument, shipped_instrument
 from daskcal.frames.masks import MASK_ATTRS
 from daskcal.frames.recipe import Files, Recipe
 from daskcal.frames.sections import Section
@@ -78,7 +79,9 @@ def open_frames(
     found = scan(paths, hdu=camera.hdu if hdu is None else hdu)
     _report_unreadable(found.unreadable, paths)
     if not found.frames:
-        raise FrameError(_name(paths), "no-image", "holds no FITS image; `daskcal ls` lists a folder")
+        raise FrameError(
+            _name(paths), "no-image", "holds no FITS image; `daskcal ls` lists a folder"
+        )
     table = frame_table(found.frames, camera.keywords)
     return frames_dataset(found.frames, table, camera, unit=unit)
 
@@ -94,7 +97,7 @@ def frames_dataset(
     camera = instrument or Instrument()
     section = _common_section(table)
     sources = tuple(frame.source for frame in frames)
-    files = Files(sources, section, token=tokenize(*map(_identity, sources)))
+    files = Files(sources, section, token=tokenize(section, *map(_identity, sources)))
     coords: dict[str, object] = {
         "path": ("frame", table["path"].to_numpy(dtype=object)),
         "hdu": ("frame", table["hdu"].to_numpy()),
@@ -102,12 +105,15 @@ def frames_dataset(
     coords |= {name: ("frame", table[name].to_numpy()) for name in COORDINATES}
     coords |= {name: ("frame", column) for name, column in header_columns(frames).items()}
     coords["cards"] = ("frame", np.array([frame.cards for frame in frames], dtype=object))
-    coords["y"] = np.arange(section.y0, section.y1)
-    coords["x"] = np.arange(section.x0, section.x1)
+    coords |= detector_coords(RawWindow(section, known=bool(table["origin_known"].all())))
     for name, value in (("gain", camera.gain), ("rdnoise", camera.rdnoise)):
         if value is not None:
             coords[name] = ("frame", np.full(len(frames), float(value)))
-    empty = xr.Dataset(coords=coords, attrs={"steps": []})
+    attrs: dict[str, object] = {"steps": []}
+    for name in ("saturation", "bias_level"):
+        if getattr(camera, name) is not None:
+            attrs[name] = float(getattr(camera, name))
+    empty = xr.Dataset(coords=coords, attrs=attrs)
     opened = assign(empty, Stack(Recipe.of(files), section, ()))
     opened["image"].attrs = _image_attrs(files, table, camera, unit)
     if "mask" in opened:
@@ -119,16 +125,21 @@ def _image_attrs(
     files: Files, table: pd.DataFrame, camera: Instrument, unit: str | None
 ) -> dict[str, object]:
     attrs: dict[str, object] = {"long_name": "pixel values"}
-    known = [word for word in dict.fromkeys(table["unit"]) if word]
+    fallback = ""
+    if unit is not None:
+        fallback = unit_word(unit, "unit")
+    elif camera.unit is not None:
+        fallback = unit_word(camera.unit, "instrument unit")
+    words = [word or fallback for word in table["unit"]]
+    known = [word for word in dict.fromkeys(words) if word]
     if len(known) > 1:
-        odd = table["path"][table["unit"] == known[1]].iloc[0]
-        raise UnitError(f"frames have different units: {' and '.join(known)} (the first: {odd})")
+        odd = table["path"].iloc[words.index(known[1])]
+        raise UnitError(
+            f"frames have different units: {' and '.join(known)} (the first in {known[1]}: {odd}); "
+            "open them apart"
+        )
     if known:
         attrs["units"] = known[0]
-    elif unit is not None:
-        attrs["units"] = unit_word(unit, "unit")
-    elif camera.unit is not None:
-        attrs["units"] = unit_word(camera.unit, "instrument unit")
     if all(source.bitpix > 0 for source in files.sources):
         attrs["quantum"] = max(abs(source.bscale) for source in files.sources)
     return attrs
@@ -160,15 +171,13 @@ def _identity(source: object) -> tuple[object, ...]:
 
 def _camera(instrument: Instrument | str | None) -> Instrument:
     if isinstance(instrument, str):
-        from daskcal.instruments import instrument as shipped
-
-        return shipped(instrument)
+        return shipped_instrument(instrument)
     return instrument or Instrument()
 
 
 def _report_unreadable(unreadable: Sequence[Unreadable], paths: Paths) -> None:
     named = [paths] if isinstance(paths, str | PathLike) else list(paths)
-    files = {str(Path(p).absolute()) for p in named}
+    files = {os.path.abspath(os.path.expanduser(p)) for p in named}
     for bad in unreadable:
         if bad.path in files:
             raise FrameError(bad.path, bad.reason, bad.message, bad.hdu)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import ClassVar, Protocol, Self
 
 import numpy as np
 from dask.base import tokenize
@@ -36,7 +36,7 @@ class Block:
 
     def promote(self) -> np.ndarray:
         """Make the image floating (undefined pixels become NaN), and return it."""
-        if self.image.dtype.kind != "f":
+        if self.image.dtype != promoted(self.image.dtype):
             self.image = self.image.astype(promoted(self.image.dtype))
         elif not self.image.flags.writeable:
             self.image = self.image.copy()
@@ -79,7 +79,8 @@ class Block:
 def promoted(dtype: np.dtype) -> np.dtype:
     """The floating type that arithmetic uses: float32, or float64 for what float32 cannot hold."""
     small = dtype.kind in "iu" and dtype.itemsize <= 2
-    return np.dtype(np.float32 if small or dtype == np.float32 else np.float64)
+    small = small or (dtype.kind == "f" and dtype.itemsize <= 4)
+    return np.dtype(np.float32 if small else np.float64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +98,16 @@ class Input:
     y0: int = 0
     x0: int = 0
 
+    def covers(self, section: Section) -> bool:
+        """Whether it has all rows and columns of `section`, as far as it has such axes."""
+        first = {"y": (section.y0, section.y1, self.y0), "x": (section.x0, section.x1, self.x0)}
+        for axis, sizes in zip(self.index, self.chunks, strict=True):
+            if axis in first:
+                start, stop, own = first[axis]
+                if start < own or stop > own + sum(sizes):
+                    return False
+        return True
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Step:
@@ -106,7 +117,7 @@ class Step:
 
     inputs: tuple[Input, ...] = ()
 
-    per_frame = ()  # names of fields; a plain class attribute, not a field
+    per_frame: ClassVar[tuple[str, ...]] = ()  # names of fields
 
     def take(self, positions: np.ndarray) -> Self:
         """The same step for some of the frames."""
@@ -126,8 +137,28 @@ class Step:
         return promoted(before)
 
     def apply(self, block: Block, frames: slice, arrays: Sequence[np.ndarray]) -> None:
-        """Change `block`, which holds the `frames` of the recipe; `arrays` are the inputs' bands."""
+        """Change `block`, which holds `frames` of the recipe; `arrays` are bands of `inputs`."""
         raise NotImplementedError
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Keep(Step):
+    """The user dropped the other planes. Undefined pixels stay known, so that they never count."""
+
+    kept: tuple[str, ...]
+
+    def planes(self, before: tuple[str, ...]) -> tuple[str, ...]:
+        return self.kept
+
+    def dtype(self, before: np.dtype) -> np.dtype:
+        return before
+
+    def apply(self, block: Block, frames: slice, arrays: Sequence[np.ndarray]) -> None:
+        for plane in ("variance", "variance_shared"):
+            if plane not in self.kept:
+                setattr(block, plane, None)
+        if "mask" not in self.kept and block.mask is not None:
+            block.mask = block.mask & Flag.NO_DATA
 
 
 def with_plane(planes: tuple[str, ...], *names: str) -> tuple[str, ...]:
@@ -139,7 +170,7 @@ class Source(Protocol):
     """Where the raw pixels of a recipe come from."""
 
     @property
-    def keys(self) -> tuple[tuple[str, int], ...]: ...
+    def n_frames(self) -> int: ...
     @property
     def section(self) -> Section: ...
     @property
@@ -151,6 +182,7 @@ class Source(Protocol):
     @property
     def token(self) -> str: ...
     def take(self, positions: np.ndarray) -> Self: ...
+    def reading(self, inputs: tuple[Input, ...]) -> Self: ...
     def read(self, frames: slice, section: Section, arrays: Sequence[np.ndarray]) -> Block: ...
 
 
@@ -164,8 +196,8 @@ class Files:
     inputs: tuple[Input, ...] = ()
 
     @property
-    def keys(self) -> tuple[tuple[str, int], ...]:
-        return tuple((source.path, source.hdu) for source in self.sources)
+    def n_frames(self) -> int:
+        return len(self.sources)
 
     @property
     def dtype(self) -> np.dtype:
@@ -180,6 +212,9 @@ class Files:
         chosen = tuple(self.sources[i] for i in positions)
         return Files(chosen, self.section, tokenize(self.token, positions))
 
+    def reading(self, inputs: tuple[Input, ...]) -> Files:
+        return self
+
     def read(self, frames: slice, section: Section, arrays: Sequence[np.ndarray]) -> Block:
         sources = self.sources[frames]
         rows, columns = (slice(s.start, s.stop) for s in section.within(self.section))
@@ -193,40 +228,52 @@ class Files:
             image[i] = values
             if undefined is not None and mask is not None:
                 mask[i][undefined] = Flag.NO_DATA
+                if image.dtype.kind == "f":
+                    image[i][undefined] = np.nan
         return Block(section, image, mask=mask)
 
 
 @dataclass(frozen=True, eq=False)
 class Arrays:
-    """Raw pixels that are arrays already: a user's own, or what came out of their arithmetic."""
+    """Raw pixels that are arrays already: a user's own, or what came out of their arithmetic.
 
-    keys: tuple[tuple[str, int], ...]
+    They come out as a reader's would: variances in the type of the promoted image, masks of bits
+    (true is bad), and no pixel without a value that is not masked.
+    """
+
+    n_frames: int
     section: Section
     planes: tuple[str, ...]
     inputs: tuple[Input, ...]
 
     @property
     def dtype(self) -> np.dtype:
-        return np.dtype(self.inputs[0].dtype)
+        return np.dtype(self.inputs[0].dtype).newbyteorder("=")
 
     @property
     def token(self) -> str:
-        return str(tokenize(self.inputs, self.section))
+        return str(tokenize(self.inputs, self.section, self.planes))
 
     def take(self, positions: np.ndarray) -> Arrays:
-        return dataclasses.replace(self, keys=tuple(self.keys[i] for i in positions))
+        return dataclasses.replace(self, n_frames=len(positions))
+
+    def reading(self, inputs: tuple[Input, ...]) -> Arrays:
+        return dataclasses.replace(self, inputs=inputs)
 
     def read(self, frames: slice, section: Section, arrays: Sequence[np.ndarray]) -> Block:
-        copies = map(np.array, arrays)  # steps work in place, and the arrays are somebody else's
-        return Block(section, **dict(zip(self.planes, copies, strict=True)))
+        given = dict(zip(self.planes, arrays, strict=True))  # somebody else's: copied, not used
+        types = {"image": self.dtype, "mask": np.dtype(np.uint16)}
+        value = promoted(self.dtype)
+        block = Block(section, **{n: np.array(a, types.get(n, value)) for n, a in given.items()})
+        if block.mask is not None and self.dtype.kind == "f":
+            block.mask[~np.isfinite(block.image) & (block.mask == 0)] = Flag.NO_DATA
+            block.image[(block.mask & Flag.NO_DATA) != 0] = np.nan
+        return block
 
 
 @dataclass(frozen=True, eq=False)
 class Recipe:
-    """Frames and what is done to them, in order.
-
-    `planes` are those handed out; steps may make more.
-    """
+    """Frames and what is done to them, in order; `planes` are those handed out."""
 
     source: Source
     steps: tuple[Step, ...]
@@ -270,9 +317,7 @@ class Recipe:
 
     def only(self, planes: tuple[str, ...]) -> Recipe:
         """The same, handing out fewer planes."""
-        if planes == self.planes:
-            return self
-        return dataclasses.replace(self, planes=planes, token=tokenize(self.token, planes))
+        return self if planes == self.planes else self.then(Keep(kept=planes))
 
     def reaches(self, section: Section) -> list[Section]:
         """What must be held before each step, and at the end, to give `section`."""

@@ -74,9 +74,13 @@ def python_section(text: str | slice | tuple[slice, ...], shape: tuple[int, int]
     if isinstance(slices, slice):
         slices = (slices,)
     if not isinstance(slices, tuple) or not all(isinstance(s, slice) for s in slices):
-        raise GeometryError(f"{text!r} is not a section; write it as '[:, 2055:]' or np.s_[:, 2055:]")
+        raise GeometryError(
+            f"{text!r} is not a section; write it as '[:, 2055:]' or np.s_[:, 2055:]"
+        )
     if len(slices) > 2:
-        raise GeometryError(f"section {text!r} has {len(slices)} axes; an image has rows and columns")
+        raise GeometryError(
+            f"section {text!r} has {len(slices)} axes; an image has rows and columns"
+        )
     both = (*slices, slice(None))[:2]
     bounds = [_bounds(s, n, text) for s, n in zip(both, shape, strict=True)]
     return Section(*bounds[0], *bounds[1])

@@ -1,9 +1,9 @@
-"""What headers say of frames, as columns: one table for opening, selecting, grouping and planning."""
+"""What headers say of frames, as columns: one table to open, select, group and plan by."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -38,8 +38,8 @@ def frame_table(frames: Sequence[Frame], keywords: Keywords = DEFAULT_KEYWORDS) 
     """One row for each frame, in order: what the words of the data model are for it.
 
     Columns are `COORDINATES`, ``path``, ``hdu``, ``unit``, ``shape`` (rows, columns), ``origin_y``,
-    ``origin_x``, ``origin_known`` and ``fingerprint``. Missing text is ``""``, a missing number NaN,
-    a missing time NaT.
+    ``origin_x``, ``origin_known`` and ``fingerprint``. Missing text is ``""``, a missing number
+    NaN, a missing time NaT.
     """
     values = [normalise(frame.header, keywords, card_comments(frame.cards)) for frame in frames]
     more = ("unit", "origin_y", "origin_x", "origin_known")
@@ -59,11 +59,17 @@ def header_columns(frames: Sequence[Frame]) -> dict[str, np.ndarray]:
     Numbers stay numbers where all frames give one (NaN where a frame lacks the card); otherwise
     the column is text, ``""`` where a frame lacks the card.
     """
-    names = dict.fromkeys(keyword for frame in frames for keyword in frame.header)
+    keywords: dict[str, list[str]] = {}  # DATE-OBS and DATE_OBS are one column
+    for keyword in dict.fromkeys(keyword for frame in frames for keyword in frame.header):
+        keywords.setdefault(header_name(keyword), []).append(keyword)
     return {
-        header_name(name): header_column([frame.header.get(name) for frame in frames])
-        for name in names
+        name: header_column([_first(frame.header, same) for frame in frames])
+        for name, same in keywords.items()
     }
+
+
+def _first(header: Mapping[str, object], keywords: Sequence[str]) -> object:
+    return next((header[keyword] for keyword in keywords if keyword in header), None)
 
 
 def header_column(values: Sequence[object]) -> np.ndarray:
@@ -103,4 +109,3 @@ def _objects(values: Sequence[object]) -> np.ndarray:
     column = np.empty(len(values), dtype=object)
     column[:] = values
     return column
-

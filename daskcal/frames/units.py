@@ -5,19 +5,16 @@ from __future__ import annotations
 import xarray as xr
 
 from daskcal.errors import UnitError
-
-_ADU, _ELECTRON = "adu", "electron"
-ALIASES = {
-    **dict.fromkeys(("adu", "adus", "dn", "count", "counts", "ct", "cts"), _ADU),
-    **dict.fromkeys(("electron", "electrons", "e", "e-", "el", "elec", "photoelectron"), _ELECTRON),
-}
+from daskcal.fits.units import unit_of
 
 
 def unit_word(text: str, where: str) -> str:
-    """The word that daskcal uses for a unit, ``adu`` or ``electron``; `where` names the argument."""
-    word = ALIASES.get(text.strip().lower())
-    if word is None:
-        raise UnitError(f"{where}={text!r} is not a unit of raw pixels; expected 'adu' or 'electron'")
+    """The unit of raw pixels, ``adu`` or ``electron``, that the argument `where` means."""
+    word = unit_of(text)
+    if word not in ("adu", "electron"):
+        raise UnitError(
+            f"{where}={text!r} is not a unit of raw pixels; expected 'adu' or 'electron'"
+        )
     return word
 
 

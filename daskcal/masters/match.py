@@ -185,8 +185,8 @@ def match(
     """Choose the master of one kind for a frame.
 
     A candidate must pass every rule. Among those that do, the first by: darks, an unscaled before a
-    scaled one where both may be, then the nearest exposure; flats, the preferred kind; then the
-    nearest time; then the name.
+    scaled one where both may be, then the nearest exposure (of two as near, the longer); flats, the
+    preferred kind; then the nearest time; then the name.
 
     Parameters
     ----------
@@ -347,7 +347,9 @@ def _order(frame: Facts, candidate: Candidate, rules: Rules) -> tuple[Any, ...]:
     first: tuple[float, ...] = ()
     if candidate.kind == "dark":
         scaled = _scale(frame, candidate, rules) is not None
-        first = (scaled, _or_last(abs(candidate.facts.darktime - frame.darktime)))
+        darktime = candidate.facts.darktime
+        # of two as near the longer, as `subtract_dark` takes them: what is planned is what is done
+        first = (scaled, _or_last(abs(darktime - frame.darktime)), _or_last(-darktime))
     elif candidate.kind == "flat":
         kinds, kind = rules.flat_kind, candidate.facts.flat_kind
         first = (kinds.index(kind) if kind in kinds else len(kinds),)
@@ -424,7 +426,7 @@ def _miss(found: Match, candidate: Candidate, verdicts: list[Verdict]) -> tuple[
     """How far a candidate is from serving: first what belongs to the camera, then the rest."""
     failed = [v.rule for v in verdicts if not v.passed]
     hard = sum(rule not in _SOFT for rule in failed)
-    return (hard, len(failed), *_order(found.frame, candidate, found.rules)[-3:])
+    return (hard, len(failed), *_order(found.frame, candidate, found.rules))
 
 
 # --- small change --------------------------------------------------------------------------------
@@ -451,7 +453,10 @@ def _or_last(number: float) -> float:
 
 
 def _mean(rows: Any, name: str) -> float:
-    return float(rows[name].mean()) if name in rows else math.nan
+    """Mean of the known values, bit for bit as the combined master will have it."""
+    values = np.asarray(rows[name], dtype=np.float64) if name in rows else np.empty(0)
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if known.size else math.nan
 
 
 def _number(value: Any) -> float:

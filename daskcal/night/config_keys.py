@@ -284,7 +284,7 @@ class Combine(Table):
         default="mad_std", description="Sigma clipping: the estimate of σ."
     )
     maxiters: Annotated[AtLeastOne | None, Unset("converge")] = Field(
-        default=1,
+        default=None,
         description="Sigma clipping: number of passes; 'converge' clips until nothing changes.",
     )
     sigma_floor: NotNegative | Literal["auto"] = Field(

@@ -1,70 +1,138 @@
-"""A plan as text for people."""
+"""A plan as text for people: as long as there is something new to say, not as the night."""
 
 from __future__ import annotations
 
 import shutil
 from collections import Counter
+from collections.abc import Hashable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from dask.utils import format_bytes
 
+from daskcal.night.effort import effort
+from daskcal.night.jobs import used_masters
+
 if TYPE_CHECKING:
-    from daskcal.night.plan import Job, Plan
+    from daskcal.night.jobs import Job
+    from daskcal.night.plan import Plan
+
+NAMED = 4  # of what is alike, so many are named; the ledger has them all
+REASONS = 12  # why frames are left out: each file's double has its own
+_EXPOSURES = 3
+
+Key = TypeVar("Key", bound=Hashable)
+Item = TypeVar("Item")
 
 
 def plan_text(plan: Plan) -> str:
     """What will be made, from what, why; what is missing; what is skipped; how much it is."""
-    lines = [f"{plan.folder}: {len(plan.frames)} frames", *_types(plan), ""]
-    lines += ["will be made:"]
-    for job in plan.jobs:
-        lines += _job(plan, job)
-    if plan.missing:
-        lines += ["", "cannot be made:"]
-        lines += [f"  {m.name}: {m.reason}" for m in plan.missing]
+    lines = [f"{plan.folder}: {_count(len(plan.frames), 'frame')}", *_types(plan)]
+    if plan.jobs:
+        lines += ["", "will be made:"]
+    taken = used_masters(plan.jobs)
+    for jobs in _alike(plan.jobs):
+        lines += _made(plan, jobs, taken)
+    missing = _grouped((m.reason, m.name) for m in plan.missing)
+    lines += _section("cannot be made:", missing)
     lost = [f"  {bad.path}: {bad.message}" for bad in plan.unreadable]
-    lost += [f"  {plan.relative(i)}: {reason}" for i, reason in sorted(plan.skipped.items())]
-    if lost:
-        lines += ["", "skipped:", *lost]
-    if plan.messages:
-        lines += ["", *plan.messages]
-    lines += ["", f"reads {format_bytes(plan.bytes_in)}, writes about {_out(plan)}, {_memory()}"]
-    return "\n".join(lines)
+    skipped = _grouped((why, plan.relative(i)) for i, why in sorted(plan.skipped.items()))
+    lines += _section("cannot be read:", lost)
+    if len(skipped) > REASONS:
+        skipped = [
+            *skipped[:REASONS],
+            f"  and {len(skipped) - REASONS} more reasons, in the ledger",
+        ]
+    lines += _section("left out:", skipped)
+    lines += _section("note:", [f"  {message}" for message in plan.messages])
+    return "\n".join([*lines, "", _effort(plan)])
 
 
 def room_text(plan: Plan, output: Path) -> str:
     """Whether the products fit into the output folder's file system."""
     here = next(p for p in (output.absolute(), *output.absolute().parents) if p.exists())
     free = shutil.disk_usage(here).free
-    fits = "fit into" if plan.bytes_out <= free else "do NOT fit into"
+    fits = "fit into" if effort(plan).bytes_out <= free else "do NOT fit into"
     return f"products {fits} {output}: {format_bytes(free)} are free"
+
+
+def _section(title: str, lines: list[str]) -> list[str]:
+    return ["", title, *lines] if lines else []
+
+
+def _count(n: int, word: str) -> str:
+    return f"{n} {word}" if n == 1 else f"{n} {word}s"
+
+
+def _gather(pairs: Iterable[tuple[Key, Item]]) -> dict[Key, list[Item]]:
+    groups: dict[Key, list[Item]] = {}
+    for key, item in pairs:
+        groups.setdefault(key, []).append(item)
+    return groups
+
+
+def _grouped(pairs: Iterable[tuple[str, str]]) -> list[str]:
+    """A line for each reason, with the names that it holds for."""
+    return [f"  {_names(names)}: {reason}" for reason, names in _gather(pairs).items()]
+
+
+def _names(names: Sequence[str]) -> str:
+    if len(names) <= NAMED:
+        return ", ".join(names)
+    return f"{', '.join(names[: NAMED - 1])} and {len(names) - NAMED + 1} more"
 
 
 def _types(plan: Plan) -> list[str]:
     rows = plan.table[["imagetyp", "filter", "exptime"]].itertuples(index=False)
-    used = (row for i, row in enumerate(rows) if i not in plan.skipped)
-    count = Counter(
-        (r.imagetyp, r.filter if r.imagetyp in ("flat", "science") else "", r.exptime) for r in used
+    used = [row for i, row in enumerate(rows) if i not in plan.skipped]
+    groups = _gather(
+        ((r.imagetyp, r.filter if r.imagetyp in ("flat", "science") else ""), float(r.exptime))
+        for r in used
     )
     return [
-        f"  {n:5d} {kind}{f' {name}' if name else ''} of {exptime:g} s"
-        for (kind, name, exptime), n in sorted(count.items(), key=str)
+        f"  {len(times):5d} {kind}{f' {name}' if name else ''} of {_exposures(times)}"
+        for (kind, name), times in sorted(groups.items())
     ]
 
 
-def _job(plan: Plan, job: Job) -> list[str]:
-    what = f"{len(job.frames)} frames" if job.kind != "science" else plan.relative(job.frames[0])
-    masters = [name for names in job.masters.values() for name in names]
-    with_ = f", with {', '.join(masters)}" if masters else ""
-    lines = [f"  {job.name} from {what}{with_}{', dark scaled' if job.scale_dark else ''}"]
-    return lines + [f"      {rule.splitlines()[0]}" for rule in job.rules]
+def _exposures(times: Sequence[float]) -> str:
+    """Exposures with how often each was taken; of many, their span."""
+    counts = sorted(Counter(f"{t:g}" for t in times).items(), key=lambda pair: float(pair[0]))
+    if len(counts) == 1:
+        return f"{counts[0][0]} s"
+    if len(counts) <= _EXPOSURES:
+        return ", ".join(f"{time} s ({n})" for time, n in counts)
+    return f"{counts[0][0]} to {counts[-1][0]} s"
 
 
-def _out(plan: Plan) -> str:
-    return f"{format_bytes(plan.bytes_out)} in {len(plan.jobs)} products"
+def _alike(jobs: Sequence[Job]) -> list[list[Job]]:
+    """Each master alone; science frames together where they have the same masters."""
+    keys = ((j.name, ()) if j.kind != "science" else ("", j.master_names) for j in jobs)
+    return list(_gather(zip(keys, jobs, strict=True)).values())
 
 
-def _memory() -> str:
-    from daskcal.frames.memory import budget
+def _made(plan: Plan, jobs: list[Job], taken: set[str]) -> list[str]:
+    first = jobs[0]
+    if len(jobs) > 1:
+        what = f"{_count(len(jobs), 'frame')}: {_names([job.name for job in jobs])}"
+    elif first.kind == "science":
+        what = f"{first.name} from {plan.relative(first.frames[0])}"
+    else:
+        idle = "" if first.name in taken else ", which nothing takes"
+        what = f"{first.name} from {_count(len(first.frames), 'frame')}{idle}"
+    lines = [f"  {what}"]
+    for name in first.master_names:
+        reasons = dict.fromkeys(r for job in jobs for r in job.reasons if r.startswith(f"{name}:"))
+        more = f" (and {len(reasons) - 1} alike)" if len(reasons) > 1 else ""
+        lines += [f"      {reason}{more}" for reason in list(reasons)[:1]]
+    return lines
 
-    return f"within {format_bytes(budget())} of memory"
+
+def _effort(plan: Plan) -> str:
+    need = effort(plan)
+    made = _count(len(plan.jobs), "product")
+    return (
+        f"reads {format_bytes(need.bytes_in)}, writes about {format_bytes(need.bytes_out)} in "
+        f"{made}; peak memory for pixels {format_bytes(need.memory)} at most; "
+        f"{_count(need.tasks, 'task')}"
+    )

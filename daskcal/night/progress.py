@@ -7,6 +7,8 @@ import time
 from types import TracebackType
 from typing import Self
 
+from daskcal.printable import printable
+
 
 class Watch:
     """Shows nothing; what the run tells a watcher."""
@@ -15,7 +17,10 @@ class Watch:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
     ) -> None:
         return None
 
@@ -44,10 +49,11 @@ class Lines(Watch):
     def end(self, name: str, outcome: str) -> None:
         self.done += 1
         seconds = time.monotonic() - self.since
-        print(f"[{self.done}/{self.total}] {seconds:7.1f} s  {name}: {outcome}", file=sys.stderr)
+        line = f"[{self.done}/{self.total}] {seconds:7.1f} s  {name}: {outcome}"
+        print(printable(line), file=sys.stderr)
 
     def note(self, message: str) -> None:
-        print(f"note: {message}", file=sys.stderr)
+        print(printable(f"note: {message}"), file=sys.stderr)
 
 
 class Bar(Watch):
@@ -77,7 +83,10 @@ class Bar(Watch):
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
     ) -> None:
         self.progress.stop()
 
@@ -85,15 +94,18 @@ class Bar(Watch):
         self.progress.update(self.task, total=total)
 
     def begin(self, name: str) -> None:
-        self.progress.update(self.task, description=name)
+        self.progress.update(self.task, description=printable(name))
 
     def end(self, name: str, outcome: str) -> None:
         self.progress.advance(self.task)
         if outcome != "made":
-            self.progress.console.print(f"{name}: {outcome}", markup=False, highlight=False)
+            self._print(f"{name}: {outcome}")
 
     def note(self, message: str) -> None:
-        self.progress.console.print(f"note: {message}", markup=False, highlight=False)
+        self._print(f"note: {message}")
+
+    def _print(self, line: str) -> None:
+        self.progress.console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
 
 
 def watch() -> Watch:

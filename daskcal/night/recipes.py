@@ -63,8 +63,6 @@ def calibration_arguments(
     if job.kind == "science":
         arguments["bad_pixel_mask"] = config.mask.bad_pixels
         arguments["hot"] = next(iter(masters.get("hot", [])), None)
-    if config.output.gain_correct and not noise_is_known(frames):
-        messages.append("without a gain for all frames there are no electron: see [instrument] gain")
     return arguments, messages
 
 
@@ -84,12 +82,23 @@ def combine_arguments(settings: Combine) -> dict[str, Any]:
     }
 
 
+def noise_unknown(config: NightConfig, frames: xr.Dataset, calibrated: xr.Dataset) -> list[str]:
+    """Why calibrated frames have no uncertainties of their own, where they were to have them."""
+    if config.variance.create is False or "variance" in calibrated:
+        return []
+    if not noise_is_known(frames):
+        return [
+            "the gain or the read noise of some frames is not known: they get no uncertainties of "
+            "their own; gain and rdnoise under [instrument] in the config give them"
+        ]
+    return [
+        "the bias leaves some frames only with the dark, so their signal is not known: they get no "
+        "uncertainties of their own; bias_level under [instrument] in the config gives them"
+    ]
+
+
 def _variance(config: NightConfig) -> Any:
-    if config.variance.create is False:
-        return None
-    if config.instrument.bias_level is not None:
-        return {"bias_level": config.instrument.bias_level}
-    return True if config.variance.create is True else "auto"
+    return None if config.variance.create is False else config.variance.create
 
 
 def _saturation(config: NightConfig, frames: xr.Dataset) -> Any:
@@ -137,4 +146,3 @@ def _section(
         messages.append(f"the header's {keyword} is not used: {error}")
         return None
     return {"fits_section": keyword}
-

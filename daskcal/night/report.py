@@ -19,7 +19,7 @@ from daskcal.atomic import write_atomically
 from daskcal.errors import DaskcalError
 from daskcal.frames.masks import FLAGS
 from daskcal.night.ledger import FrameEntry, Ledger, ProductEntry
-from daskcal.plot import good_sample, histogram, picture, read_image
+from daskcal.plot import contact_sheet, good_sample, histogram, picture, read_image
 
 ImageOf = Callable[[ProductEntry], tuple[np.ndarray, np.ndarray | None] | None]
 
@@ -67,7 +67,7 @@ def write_report(folder: str | Path, ledger: Ledger, *, image_of: ImageOf | None
     ledger : Ledger
     image_of : callable, optional
         From a product to its image and mask (rows, columns), or None where it has no picture.
-        By default the product is read as a FITS file below `folder`.
+        By default the product is read below `folder`: a FITS file, or a sheet of a store's frames.
 
     Raises
     ------
@@ -75,9 +75,21 @@ def write_report(folder: str | Path, ledger: Ledger, *, image_of: ImageOf | None
         Where the page cannot be written.
     """
     folder = Path(folder)
-    read = image_of or (lambda product: read_image(folder / product.name))
+    read = image_of or (lambda product: _read(folder / product.name))
     page = _template().render(_content(folder.resolve().name, ledger, read))
     return write_atomically(folder / "report" / "index.html", page.encode("utf-8", "replace"))
+
+
+def _read(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
+    """The image and mask of a product; of a Zarr store, all its frames on one sheet."""
+    if path.suffix != ".zarr":
+        return read_image(path)
+    from daskcal.zarr import open_zarr
+
+    frames = open_zarr(path)
+    singles = (frames.isel(frame=i) for i in range(frames.sizes["frame"]))
+    images = ((f["image"].values, f["mask"].values if "mask" in f else None) for f in singles)
+    return contact_sheet(images, frames.sizes["frame"]), None
 
 
 def _template() -> Template:
@@ -182,7 +194,7 @@ def _figures(
     """Names and numbers as text: those of the ledger, and what it lacks; the usual ones first."""
     every = {**measured, **known}
     names = [name for name in (_MEDIAN, _SPREAD) if name in every]
-    names += [name for name in every if name not in names]
+    names += sorted(name for name in every if name not in names)
     return tuple((name.replace("_", " "), _figure(name, every[name])) for name in names)
 
 
@@ -226,4 +238,4 @@ def _size(count: int) -> str:
 
 
 def _json(value: object) -> str:
-    return json.dumps(value, indent=1, ensure_ascii=False, default=str)
+    return json.dumps(value, indent=1, ensure_ascii=False, default=str, sort_keys=True)

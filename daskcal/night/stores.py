@@ -12,67 +12,98 @@ import numpy as np
 import xarray as xr
 
 from daskcal.errors import DaskcalError, FrameError
+from daskcal.fits.write import Written
 from daskcal.masters.groups import Readout, safe_name
+from daskcal.night.jobs import Job
 from daskcal.night.ledger import ProductEntry
-from daskcal.night.plan import Job
+from daskcal.night.plan import Plan
 from daskcal.zarr import to_zarr
 
 if TYPE_CHECKING:
     from daskcal.night.run import Run
 
 
-def make_stores(run: Run, jobs: Sequence[Job]) -> None:
-    """Calibrate the frames of `jobs`, and write those of each detector to one store."""
+def store_jobs(plan: Plan, jobs: Sequence[Job]) -> dict[str, list[Job]]:
+    """The science frames of each store, by its name; a detector read in two ways has two."""
     groups: dict[Readout, list[Job]] = {}
     for job in jobs:
-        row = run.plan.table.iloc[job.frames[0]]
-        groups.setdefault(Readout.of_row(row), []).append(job)
-    for readout, name in zip(groups, _names(list(groups)), strict=True):
-        _make(run, name, groups[readout])
+        readout = Readout.of_row(plan.table.iloc[job.frames[0]])
+        groups.setdefault(readout, []).append(job)
+    taken: set[str] = set()
+    named = {}
+    for readout, together in groups.items():
+        stem = safe_name(readout.detector) if readout.detector else "frames"
+        name, number = stem, 1
+        while name.casefold() in taken:
+            number += 1
+            name = f"{stem}_{number}"
+        taken.add(name.casefold())
+        named[f"science/{name}.zarr"] = together
+    return named
 
 
-def _names(readouts: list[Readout]) -> list[str]:
-    plain = [safe_name(r.detector) if r.detector else "frames" for r in readouts]
-    return [
-        f"science/{name}.zarr" if plain.count(name) == 1 else f"science/{name}_{i}.zarr"
-        for i, name in enumerate(plain, 1)
-    ]
+def make_store(run: Run, name: str, jobs: list[Job]) -> None:
+    """Calibrate the frames of `jobs`, and write them to one store.
 
-
-def _make(run: Run, name: str, jobs: list[Job]) -> None:
+    A frame that cannot be calibrated or read is left out of it, with the reason.
+    """
     begin = time.perf_counter()
     run.watch.begin(name)
-    ready = [job for job in jobs if run.can_make(job)]
-    store = Job(name, "science", tuple(i for job in jobs for i in job.frames))
-    while True:
+    ready = []
+    for job in jobs:
+        trouble = run.trouble(job, job.frames)
+        if trouble is None:
+            ready.append(job)
+        else:
+            run.record.unmade.update(dict.fromkeys(job.frames, f"{job.name}: {trouble.reason}"))
+    entry, ready = _attempt(run, name, ready)
+    entry = replace(entry, seconds=round(time.perf_counter() - begin, 3))
+    run.record.add(entry, [i for job in ready for i in job.frames])
+    run.watch.end(name, f"{entry.status} {entry.reason}".rstrip())
+
+
+def _attempt(run: Run, name: str, ready: list[Job]) -> tuple[ProductEntry, list[Job]]:
+    """The store's entry, made or not, and the jobs whose frames are in it."""
+    while ready:
         try:
-            if not ready:
-                raise DaskcalError("none of its frames can be calibrated")
-            to_zarr(_joined(run, ready), run.folder / name, overwrite=True)
-            break
+            joined = _joined(run, ready)
+            written = to_zarr(joined, run.folder / name, overwrite=True)
+            return _made(run, name, ready, joined, written), ready
         except FrameError as error:
-            bad = run.blame(error, [i for job in ready for i in job.frames])
+            bad = run.record.blame(error, [i for job in ready for i in job.frames])
             if bad is None:
-                run.entries.append(run.failure(store, True, str(error)))
-                return
+                return _not_made(run, name, ready, str(error)), ready
             ready = [job for job in ready if bad not in job.frames]
         except DaskcalError as error:
-            run.entries.append(run.failure(store, True, str(error)))
-            return
-    frames = tuple(i for job in ready for i in job.frames)
-    for i in frames:
-        run.made_of.setdefault(i, name)
-    masters = tuple(
-        dict.fromkeys(m for job in ready for names in job.masters.values() for m in names)
-    )
-    entry = ProductEntry(
-        name, "science", "made", inputs=run.inputs(frames), masters=masters,
-        rules=tuple(dict.fromkeys(rule for job in ready for rule in job.rules)),
-        size=sum(f.stat().st_size for f in (run.folder / name).rglob("*") if f.is_file()),
+            return _not_made(run, name, ready, str(error)), ready
+    return ProductEntry(name, "science", "missing", reason="none of its frames can be made"), []
+
+
+def _made(
+    run: Run, name: str, jobs: list[Job], joined: xr.Dataset, written: Written
+) -> ProductEntry:
+    store = _as_one(name, jobs)
+    done = list(dict.fromkeys(joined["calibration"].values.tolist()))
+    return ProductEntry(
+        name, "science", "made", inputs=run.record.inputs(store.frames, store.masters),
+        masters=store.master_names, parameters={"steps": [json.loads(text) for text in done]},
+        checksum=written.checksum, size=written.size, rules=store.rules,
     )  # fmt: skip
-    seconds = time.perf_counter() - begin
-    run.entries.append(replace(entry, seconds=round(seconds, 3)))
-    run.watch.end(name, "made")
+
+
+def _not_made(run: Run, name: str, jobs: list[Job], reason: str) -> ProductEntry:
+    return run.record.not_made(_as_one(name, jobs), "failed", reason)
+
+
+def _as_one(name: str, jobs: list[Job]) -> Job:
+    """The jobs of a store as one: all their frames, masters and rules."""
+    masters: dict[str, tuple[str, ...]] = {}
+    for job in jobs:
+        for kind, names in job.masters.items():
+            masters[kind] = tuple(dict.fromkeys((*masters.get(kind, ()), *names)))
+    frames = tuple(i for job in jobs for i in job.frames)
+    rules = tuple(dict.fromkeys(rule for job in jobs for rule in job.rules))
+    return Job(name, "science", frames, masters, rules=rules)
 
 
 def _joined(run: Run, jobs: list[Job]) -> xr.Dataset:

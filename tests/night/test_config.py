@@ -60,7 +60,7 @@ class TestDefaults:
     def test_one_key_of_a_table_leaves_the_others(self, tmp_path: Path) -> None:
         config = load_config(written(tmp_path, "[combine.flat]\nlow = 3\nhigh = 'none'"))
         flat = config.combine.flat
-        assert (flat.low, flat.high, flat.scale, flat.maxiters) == (3.0, None, "median", 1)
+        assert (flat.low, flat.high, flat.scale, flat.maxiters) == (3.0, None, "median", None)
 
 
 class TestTemplate:

@@ -4,6 +4,6 @@ The data's way: `block` (checks, slabs) -> `pixels` (tiles of pixels) -> `tiles`
 `networks` (sort) -> `clip` or `minmax` (reject) -> `moments` (combine). Only numpy and numba here.
 """
 
-from daskcal.combination.kernels.block import Combined, Reject, combine_block
+from daskcal.combination.kernels.block import Combined, Reject, combine_block, working_dtype
 
-__all__ = ["Combined", "Reject", "combine_block"]
+__all__ = ["Combined", "Reject", "combine_block", "working_dtype"]

@@ -132,7 +132,7 @@ def combine_block(
     image = np.asanyarray(image)
     _check(image, mask, variance, shared, method, reject, floor)
     n, rows, columns = image.shape
-    working = np.dtype(_working_type(image.dtype))
+    working = working_dtype(image.dtype)
     scale_of, zero_of = _affine(n, scale, zero)
     factor = median_factors(n) if method == "median" else np.ones(n + 1)
     size = float(n) if method == "sum" else 1.0
@@ -208,10 +208,16 @@ def _check(
         raise ValueError(f"floor={floor} must be 0 or more")
 
 
-def _working_type(dtype: np.dtype) -> type:
-    """float32 or float64: what pixels of this type are computed in."""
+def working_dtype(dtype: np.dtype) -> np.dtype:
+    """float32 or float64: what pixels of this type are computed in.
+
+    Raises
+    ------
+    ValueError
+        Neither integer nor floating.
+    """
     try:
-        return _WORKING[dtype.name]
+        return np.dtype(_WORKING[dtype.name])
     except KeyError:
         raise ValueError(f"image is {dtype}, not integer or floating") from None
 
@@ -233,14 +239,12 @@ def _affine(
 
 def _slab_rows(inputs: list[tuple[np.ndarray | None, np.dtype]], rows: int) -> int:
     """All rows where the loop reads the arrays as they are, else as many as it is fine to copy."""
-    copied = [
-        array.shape[0] * array.shape[2] * dtype.itemsize
-        for array, dtype in inputs
-        if array is not None and not (_is_flat(array) and array.dtype == dtype)
-    ]
-    if not copied or rows == 0:
+    given = [(array, dtype) for array, dtype in inputs if array is not None]
+    if rows == 0 or all(_is_flat(array) and array.dtype == dtype for array, dtype in given):
         return max(rows, 1)
-    return min(max(_SLAB_BYTES // max(sum(copied), 1), 1), rows)
+    # rows of (n, rows, columns) do not lie together: a slab is a copy of every input
+    row_bytes = sum(a.shape[0] * a.shape[2] * dtype.itemsize for a, dtype in given)
+    return min(max(_SLAB_BYTES // max(row_bytes, 1), 1), rows)
 
 
 def _is_flat(array: np.ndarray) -> bool:

@@ -1,0 +1,127 @@
+"""Which frames of a night are left out, by the user's choice or because they cannot count."""
+
+from __future__ import annotations
+
+import filecmp
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from daskcal.errors import ArgumentError, ConfigError
+from daskcal.fits import Frame
+from daskcal.night.classify import glob_mask
+from daskcal.night.config import NightConfig
+from daskcal.night.ledger import Choice
+from daskcal.night.query import parse_query, query_mask
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+OTHER = "neither bias, dark, flat nor science by its header; [[classify]] in the config can say"
+
+
+def choose_frames(
+    table: pd.DataFrame,
+    config: NightConfig,
+    select: str | None,
+    exclude: Sequence[str],
+    folder: Path,
+    names: Sequence[str],
+) -> tuple[tuple[Choice, ...], dict[int, str]]:
+    """What the user chose to leave out: records for the ledger, and frames with the reason.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        A row for each frame.
+    config : NightConfig
+        Its ``[select]`` comes first.
+    select, exclude : str or None, sequence of str
+        A condition and globs beside the config's.
+    folder : Path
+        The night's, where the paths that globs see start.
+    names : sequence of str
+        What the ledger calls the frames.
+
+    Raises
+    ------
+    ConfigError, ArgumentError
+        A condition that cannot be used; no frame that is left.
+    """
+    choices: list[Choice] = []
+    skipped: dict[int, str] = {}
+    paths = [str(path) for path in table["path"]]
+    for kind, expression, out in _left_out(table, config, select, exclude, folder, paths):
+        choices.append(Choice(kind, expression, tuple(names[i] for i in out)))
+        skipped = {int(i): f"left out by {said(choices[-1])}" for i in out} | skipped
+    if len(skipped) == len(table):
+        every = "; ".join(said(choice) for choice in choices)
+        raise ArgumentError(f"{every}: none of the {len(table)} frames is left")
+    return tuple(choices), skipped
+
+
+def said(choice: Choice) -> str:
+    """A choice as the user wrote it."""
+    where = "" if choice.kind == "config" else f"--{choice.kind} "
+    return where + (choice.expression if choice.kind == "config" else repr(choice.expression))
+
+
+def _left_out(
+    table: pd.DataFrame,
+    config: NightConfig,
+    select: str | None,
+    exclude: Sequence[str],
+    folder: Path,
+    paths: list[str],
+) -> Iterator[tuple[Literal["select", "exclude", "config"], str, np.ndarray]]:
+    """Each choice: whose it is, what it says, and the frames that it leaves out."""
+    if config.select.query:
+        where = f"select.query = {config.select.query!r}"
+        yield "config", where, _unselected(table, config.select.query, where)
+    for glob in config.select.exclude:
+        yield "config", f"select.exclude = {glob!r}", _fitting(paths, glob, folder)
+    if select:
+        yield "select", select, _unselected(table, select, f"--select {select!r}")
+    for glob in exclude:
+        yield "exclude", glob, _fitting(paths, glob, folder)
+
+
+def _unselected(table: pd.DataFrame, query: str, where: str) -> np.ndarray:
+    try:
+        return np.flatnonzero(~query_mask(table, parse_query(query)))
+    except (ValueError, ConfigError) as error:
+        raise ConfigError(f"{where}: {error}") from None
+
+
+def _fitting(paths: list[str], glob: str, folder: Path) -> np.ndarray:
+    return np.flatnonzero(glob_mask(paths, [glob], folder))
+
+
+def duplicates(
+    frames: Sequence[Frame], skipped: dict[int, str], names: Sequence[str]
+) -> dict[int, str]:
+    """Frames whose bytes another file holds as well: they would count twice in a master."""
+    first: dict[str, int] = {}
+    doubles = {}
+    for i, frame in enumerate(frames):
+        if i in skipped:
+            continue
+        seen = first.setdefault(frame.fingerprint, i)
+        if seen != i and _same_bytes(frames[seen], frame):
+            doubles[i] = f"the same bytes as {names[seen]}"
+    return doubles
+
+
+def _same_bytes(one: Frame, other: Frame) -> bool:
+    try:
+        return filecmp.cmp(one.source.path, other.source.path, shallow=False)
+    except OSError:  # whatever is wrong with a file is found, and named, when it is read
+        return False
+
+
+def others(table: pd.DataFrame, skipped: dict[int, str]) -> dict[int, str]:
+    """Frames that are of no use here: arcs, focus frames and the like."""
+    other = np.flatnonzero(table["imagetyp"] == "other")
+    return {int(i): OTHER for i in other if int(i) not in skipped}

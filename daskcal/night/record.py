@@ -1,0 +1,147 @@
+"""What has happened in a run so far, and the ledger that it becomes."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import daskcal
+from daskcal.errors import FrameError
+from daskcal.night.jobs import Job, Missing
+from daskcal.night.ledger import FrameEntry, Input, Ledger, ProductEntry
+from daskcal.night.plan import Plan, relative
+
+
+@dataclass
+class Record:
+    """Products and frames of one run, as they are done.
+
+    Attributes
+    ----------
+    plan : Plan
+        What was to be made.
+    products : list of ProductEntry
+        In the order in which they were begun.
+    failed, made_of, unmade : dict of int to str
+        By position in the plan's table: frames that could not be read, with the reason; the
+        product that a frame went into; why the product that a frame was for was not made.
+    messages : list of str
+        What the reader should know, each once.
+    """
+
+    plan: Plan
+    started: str = field(default_factory=lambda: _now())
+    products: list[ProductEntry] = field(default_factory=list)
+    failed: dict[int, str] = field(default_factory=dict)
+    made_of: dict[int, str] = field(default_factory=dict)
+    unmade: dict[int, str] = field(default_factory=dict)
+    messages: list[str] = field(default_factory=list)
+
+    def add(self, product: ProductEntry, frames: Iterable[int]) -> None:
+        """A product is done, well or not; `frames` are those that it was to be made of."""
+        self.products.append(product)
+        for i in frames:
+            if product.status == "made":
+                self.made_of.setdefault(i, product.name)
+            else:
+                self.unmade.setdefault(i, f"{product.name}: {product.reason}")
+
+    def add_missing(self, missing: Missing) -> None:
+        """A product that the plan knew could not be made."""
+        entry = ProductEntry(
+            missing.name, missing.kind, "missing", inputs=self.inputs(missing.frames),
+            reason=missing.reason, rules=missing.rules,
+        )  # fmt: skip
+        self.add(entry, missing.frames)
+
+    def status_of(self, name: str) -> str:
+        """The status of a product; "" where it is not done."""
+        return next((p.status for p in self.products if p.name == name), "")
+
+    def blame(self, error: FrameError, frames: Sequence[int]) -> int | None:
+        """The frame that an error is about, noted as failed; None where it is none of `frames`."""
+        for i in frames:
+            if self.plan.frames[i].source.path == error.path:
+                self.failed[i] = error.message
+                return i
+        return None
+
+    def note(self, message: str) -> bool:
+        """Keep a message for the ledger; whether it is new."""
+        new = message not in self.messages
+        if new:
+            self.messages.append(message)
+        return new
+
+    def inputs(
+        self, frames: Iterable[int], masters: Mapping[str, tuple[str, ...]] | None = None
+    ) -> tuple[Input, ...]:
+        """Ledger entries of frames, and of masters (by kind) that have been made."""
+        found = [
+            Input(self.plan.relative(i), frame.source.hdu, frame.fingerprint)
+            for i in frames
+            for frame in [self.plan.frames[i]]
+        ]
+        checksums = {p.name: p.checksum for p in self.products if p.status == "made"}
+        for kind, names in (masters or {}).items():
+            found += [Input(n, 0, checksums[n], role=kind) for n in names if n in checksums]  # type: ignore[arg-type]
+        return tuple(found)
+
+    def not_made(self, job: Job, status: Literal["failed", "missing"], reason: str) -> ProductEntry:
+        """The entry of a product that could not be made."""
+        return ProductEntry(
+            job.name, job.kind, status, inputs=self.inputs(job.frames, job.masters),
+            masters=job.master_names, reason=reason, rules=job.rules,
+        )  # fmt: skip
+
+    def ledger(self, command: str) -> Ledger:
+        """The record as it stands."""
+        taken = {m for p in self.products if p.status == "made" for m in p.masters}
+        products = tuple(
+            replace(p, used=p.kind in ("science", "calibrated") or p.name in taken)
+            if p.status == "made"
+            else p
+            for p in self.products
+        )
+        return Ledger(
+            version=daskcal.__version__,
+            command=command,
+            config=self.plan.config.model_dump_json(indent=1, exclude_defaults=True),
+            started=self.started,
+            finished=_now(),
+            choices=self.plan.choices,
+            frames=tuple(self._frames()),
+            products=products,
+            messages=tuple(self.messages),
+        )
+
+    def _frames(self) -> list[FrameEntry]:
+        unreadable = [
+            FrameEntry(relative(b.path, self.plan.folder), b.hdu, "failed", reason=b.message)
+            for b in self.plan.unreadable
+        ]
+        return unreadable + [self._frame(i) for i in range(len(self.plan.frames))]
+
+    def _frame(self, i: int) -> FrameEntry:
+        frame, row = self.plan.frames[i], self.plan.table.iloc[i]
+        status, reason = self._fate(i)
+        return FrameEntry(
+            self.plan.relative(i), frame.source.hdu, status, reason, frame.fingerprint,
+            imagetyp=str(row["imagetyp"]), exptime=float(row["exptime"]),
+            filter=str(row["filter"]), object=str(row["object"]),
+            date_obs="" if row["date_obs"] != row["date_obs"] else row["date_obs"].isoformat(),
+        )  # fmt: skip
+
+    def _fate(self, i: int) -> tuple[Literal["used", "skipped", "failed"], str]:
+        if i in self.failed:
+            return "failed", self.failed[i]
+        if i in self.made_of:
+            return "used", f"in {self.made_of[i]}"
+        reasons = (self.plan.skipped.get(i), self.unmade.get(i), "nothing was made of it")
+        return "skipped", next(reason for reason in reasons if reason)
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

@@ -1,0 +1,13 @@
+"""Text from files and headers as a terminal or a log may show it."""
+
+from __future__ import annotations
+
+
+def printable(text: str) -> str:
+    """`text` with what a terminal would obey, or cannot show, as escapes; line breaks stay."""
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() or char == "\n" else char.encode("unicode_escape").decode()
+        for char in text
+    )
