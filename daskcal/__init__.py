@@ -1,4 +1,4 @@
-"""daskcal reduces CCD frames lazily: it calibrates and combines them on threads, processes or a cluster."""
+"""daskcal calibrates and combines CCD frames lazily, on threads, processes or a cluster."""
 
 from __future__ import annotations
 

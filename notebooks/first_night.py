@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 import daskcal
+from daskcal.plot import side_by_side
 
 folder = Path(tempfile.mkdtemp())
 night = daskcal.simulate_night(folder / "night", camera="lfc", size=(600, 800), sky=900)
@@ -82,8 +83,6 @@ print(f"{agree.mean():.4%} of the pixels are those made by hand")
 # ## Raw and reduced
 
 # %%
-from daskcal.plot import side_by_side
-
 raw = frames.query(frame="imagetyp == 'science'").isel(frame=0)
 side_by_side(
     [(raw.image.values, "raw"), (product.image.values, "reduced")], folder / "raw-and-reduced.png"

@@ -1,4 +1,4 @@
-"""Fixtures that every test may use: where real frames are, a scratch and cache of its own for each run."""
+"""Fixtures for every test: where real frames are, a scratch and a cache for each run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ REPOSITORY = Path(__file__).parents[1]
 
 @pytest.fixture(scope="session")
 def realdata() -> Callable[[str], Path]:
-    """`realdata(name)`: the folder of a set of real frames; the test is skipped where it is absent."""
+    """`realdata(name)`: the folder of a set of real frames; skips the test where it is absent."""
     root = Path(os.environ.get("DASKCAL_REALDATA", REPOSITORY.parent / "shared" / "realdata"))
 
     def find(name: str) -> Path:

@@ -212,7 +212,7 @@ def test_processes_do_not_matter(raw, expected):
 @pytest.mark.parametrize("processes", [False, True])
 def test_a_cluster_does_not_matter(raw, expected, processes, tmp_path):
     distributed = pytest.importorskip("distributed")
-    options = {"n_workers": 2, "threads_per_worker": 2, "dashboard_address": None}
+    options = {"n_workers": 2, "threads_per_worker": 2, "dashboard_address": "127.0.0.1:0"}
     with (
         distributed.LocalCluster(processes=processes, **options) as cluster,
         distributed.Client(cluster),

@@ -169,7 +169,7 @@ def _combine_planes(
         scale=scale,
         floor=floor,
     )
-    if "variance" not in held:
+    if "variance" not in held and combined.variance is not None:
         times = len(held["image"]) if method == "sum" else 1
         rounding = np.nan if quantum is None else (quantum * size * times) ** 2 / 12
         _not_certain(combined.variance, combined.n_used, rounding)

@@ -146,7 +146,7 @@ def test_bytes_are_the_same_on_a_cluster(tmp_path: Path) -> None:
     distributed = pytest.importorskip("distributed")
     local = fits_sink(tmp_path / "a.fits", planes()).compute(scheduler="sync")
     with distributed.Client(
-        n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None
+        n_workers=1, threads_per_worker=2, processes=False, dashboard_address="127.0.0.1:0"
     ):
         remote = fits_sink(tmp_path / "b.fits", planes()).compute()
     assert remote.checksum == local.checksum

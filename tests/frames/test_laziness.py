@@ -246,6 +246,6 @@ def test_a_cluster_computes_the_same(frames):
     chosen = daskcal.blocks(done.isel(frame=[5, 0]), rows=8)
     expected = chosen.compute(scheduler="threads")
     with distributed.Client(
-        processes=False, n_workers=1, threads_per_worker=2, dashboard_address=":0"
+        processes=False, n_workers=1, threads_per_worker=2, dashboard_address="127.0.0.1:0"
     ):
         xr.testing.assert_identical(chosen.compute(), expected)

@@ -128,7 +128,7 @@ def test_threads_are_those_of_the_active_scheduler():
 
 def test_a_cluster_has_a_budget_for_each_worker():
     distributed = pytest.importorskip("distributed")
-    options = {"processes": False, "dashboard_address": None, "memory_limit": "400MB"}
+    options = {"processes": False, "dashboard_address": "127.0.0.1:0", "memory_limit": "400MB"}
     with (
         distributed.LocalCluster(n_workers=2, threads_per_worker=3, **options) as cluster,
         distributed.Client(cluster),
