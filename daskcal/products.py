@@ -25,12 +25,12 @@ from daskcal.fits.write import Plane, Written, fits_sink
 from daskcal.frames.blocks import blocks
 from daskcal.frames.masks import MASK_ATTRS
 from daskcal.frames.master import open_master
+from daskcal.frames.steps import spelled_out
 from daskcal.strict import strict_keywords
-from daskcal.temporaries import discard_temporaries
+from daskcal.temporaries import give_up
 
 PLANES = ("image", "uncert", "mask")
 _BAND = 1 << 20  # pixels of a band of one frame
-_EACH = ("factor", "gain", "level", "rdnoise")  # parameters that may be lists, one for each frame
 _AT_ONCE = 4  # frames computed together: enough to keep threads busy, few enough for memory
 
 __all__ = ["open_master", "product_names", "to_fits"]
@@ -108,7 +108,7 @@ def _computed(sinks: list[da.Array], targets: list[Path]) -> list[Written]:
             written += dask.compute(*sinks[at : at + _AT_ONCE])
     except BaseException:
         for target in targets:
-            discard_temporaries(target)
+            give_up(target)
         raise
     return written
 
@@ -251,12 +251,8 @@ def _flag_cards(ds: xr.Dataset) -> str:
 def _frame_cards(ds: xr.Dataset, i: int) -> str:
     cards = str(ds["cards"].values[i]) if "cards" in ds.coords else ""
     values = normalise(parse(cards.encode("ascii", "replace")).values)
-    steps = [
-        _of_frame(json.loads(step), i, ds.sizes["frame"]) for step in ds.attrs.get("steps", [])
-    ]
-    gain = next((step.get("gain") for step in steps if step.get("step") == "gain_correct"), None)
-    if isinstance(gain, list):  # frames were selected since
-        gain = values.gain if math.isfinite(values.gain) else None
+    steps = spelled_out(ds.isel(frame=[i]))
+    gain = next((r.parameters.get("gain") for r in steps if r.step == "gain_correct"), None)
     shift, origin = _place(ds, values, cards)
     return product_cards(
         cards,
@@ -264,19 +260,9 @@ def _frame_cards(ds: xr.Dataset, i: int) -> str:
         shift=shift,
         origin=origin,
         facts=[_version()],
-        history=[json.dumps(step) for step in steps],
-        gain_factor=gain,
+        history=[step.to_json() for step in steps],
+        gain_factor=gain if isinstance(gain, float) else None,
     )
-
-
-def _of_frame(step: dict[str, Any], i: int, n: int) -> dict[str, Any]:
-    """A step's record with the value of one frame where it has one for each."""
-    each = {
-        key: step[key][i]
-        for key in _EACH
-        if isinstance(step.get(key), list) and len(step[key]) == n
-    }
-    return {**step, **each}
 
 
 def _master_cards(ds: xr.Dataset) -> str:

@@ -9,12 +9,15 @@ import re
 import secrets
 import shutil
 import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 _PART = re.compile(r"\.([A-Za-z0-9_]+)-(\d+)-[0-9a-f]{8}\.tmp(\.[a-z]+)?$")
 ASIDE = ".old"  # after a temporary's name: what stood under the final name until now
 _ours: dict[str, set[str]] = {}  # final name: temporaries of this process
+_given_up: set[str] = set()  # those that must not be made anew
+_making = threading.Lock()
 
 
 def new_temporary(path: Path) -> str:
@@ -27,6 +30,24 @@ def new_temporary(path: Path) -> str:
 def forget(path: str | Path, temporary: str) -> None:
     """The temporary has become the product."""
     _ours.get(str(path), set()).discard(os.path.basename(temporary))
+
+
+@contextlib.contextmanager
+def making(temporary: str) -> Iterator[bool]:
+    """Whether a temporary may be made now: not where its computation has failed meanwhile.
+
+    The other threads of a computation that failed end in their own time.
+    """
+    with _making:
+        yield os.path.basename(temporary) not in _given_up
+
+
+def give_up(path: str | Path) -> None:
+    """Remove what a failed computation left of `path`, now and whatever its threads still do."""
+    path = Path(path).absolute()
+    with _making:
+        _given_up.update(_ours.get(str(path), ()))
+        discard_temporaries(path)
 
 
 def discard_temporaries(path: str | Path) -> None:

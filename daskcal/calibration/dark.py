@@ -17,7 +17,7 @@ from daskcal.calibration.masters import Master, as_master, defined, require_fit
 from daskcal.errors import ArgumentError, CalibrationError
 from daskcal.frames.blocks import Stack, assign, recover
 from daskcal.frames.recipe import Block, Input, Step, with_plane
-from daskcal.frames.steps import StepRecord, one_or_all, steps_of, with_step
+from daskcal.frames.steps import StepRecord, keep_each, steps_of, with_step
 from daskcal.frames.units import require_unit
 from daskcal.strict import strict_keywords
 
@@ -138,7 +138,8 @@ def subtract_dark(
         factor=factor,
         bias_scale=np.ones(stack.n_frames) if bias is None else bias.scale,
     )
-    parameters = {"scale": scale, "tolerance": tolerance, "factor": one_or_all(factor)}
+    frames, factors = keep_each(frames, "dark_factor", factor)
+    parameters = {"scale": scale, "tolerance": tolerance, "factor": factors}
     if scale:
         parameters["max_scale"] = max_scale
     record = StepRecord("subtract_dark", parameters, tuple(master.identity for master in used))

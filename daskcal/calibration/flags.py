@@ -17,7 +17,7 @@ from daskcal.frames.blocks import assign, describe_input, recover
 from daskcal.frames.masks import Flag
 from daskcal.frames.recipe import Block, Step, with_plane
 from daskcal.frames.sections import Section
-from daskcal.frames.steps import MasterId, StepRecord, one_or_all, steps_of, with_step
+from daskcal.frames.steps import MasterId, StepRecord, keep_each, steps_of, with_step
 from daskcal.strict import strict_keywords
 
 _KEEP_VALUES = ("flag_saturated", "flag_bad", "flag_hot", "trim_image")  # steps that do
@@ -92,8 +92,10 @@ def flag_saturated(frames: xr.Dataset, level: float | None = None) -> xr.Dataset
             f"flag_saturated: {frame_name(frames, wrong)} does not say where it saturates "
             "(SATURATE); give level=, or saturation = ... under [instrument] in the config"
         )
-    out = assign(frames, stack.then(FlagSaturated(level=levels)))
-    return with_step(out, StepRecord("flag_saturated", {"level": one_or_all(levels)}))
+    out, known = keep_each(
+        assign(frames, stack.then(FlagSaturated(level=levels))), "saturation", levels
+    )
+    return with_step(out, StepRecord("flag_saturated", {"level": known}))
 
 
 def saturation_levels(frames: xr.Dataset) -> np.ndarray:

@@ -13,7 +13,7 @@ from daskcal.calibration.facts import frame_name, known_values
 from daskcal.errors import CalibrationError, UnitError
 from daskcal.frames.blocks import assign, recover
 from daskcal.frames.recipe import Block, Step
-from daskcal.frames.steps import StepRecord, one_or_all, with_step
+from daskcal.frames.steps import StepRecord, keep_each, with_step
 from daskcal.frames.units import require_unit
 from daskcal.strict import strict_keywords
 
@@ -72,10 +72,9 @@ def gain_correct(frames: xr.Dataset, gain: float | None = None) -> xr.Dataset:
         )
     out = assign(frames, stack.then(CorrectGain(gain=gains)))
     out["image"].attrs["units"] = "electron"
-    if "quantum" in out["image"].attrs:
-        out["image"].attrs["quantum"] *= float(gains.max())
     out = out.assign_coords(gain=("frame", np.ones(n)), applied_gain=("frame", gains))
-    return with_step(out, StepRecord("gain_correct", {"gain": one_or_all(gains)}))
+    out, known = keep_each(out, "applied_gain", gains)
+    return with_step(out, StepRecord("gain_correct", {"gain": known}))
 
 
 def applied_gain(frames: xr.Dataset) -> np.ndarray:

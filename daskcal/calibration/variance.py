@@ -14,7 +14,7 @@ from daskcal.calibration.gain import applied_gain
 from daskcal.errors import ArgumentError, CalibrationError
 from daskcal.frames.blocks import assign, recover
 from daskcal.frames.recipe import Block, Step, with_plane
-from daskcal.frames.steps import StepRecord, last_step, one_or_all, with_step
+from daskcal.frames.steps import StepRecord, keep_each, last_step, with_step
 from daskcal.frames.units import require_unit
 from daskcal.strict import strict_keywords
 
@@ -105,9 +105,11 @@ def create_variance(
     )
     out = assign(frames, stack.then(step))
     out["variance"].attrs.setdefault("long_name", "variance of the frame's own noise")
-    record = {"gain": one_or_all(gains), "rdnoise": one_or_all(noise)}
+    record: dict[str, float | str] = {}
+    out, record["gain"] = keep_each(out, "noise_gain", gains)
+    out, record["rdnoise"] = keep_each(out, "rdnoise", noise)
     if levels.any():
-        record["bias_level"] = one_or_all(levels)
+        out, record["bias_level"] = keep_each(out, "bias_level", levels)
     return with_step(out, StepRecord("create_variance", record))
 
 
@@ -134,12 +136,8 @@ def _gain_and_noise(
 
 
 def _quantum(frames: xr.Dataset) -> np.ndarray:
-    """The converter's step of each frame, in the unit of the image, which has that of them all."""
-    largest = float(frames["image"].attrs.get("quantum", 0.0))
-    record = last_step(frames, "gain_correct")
-    if record is None:
-        return np.full(frames.sizes["frame"], largest)
-    return largest * applied_gain(frames) / np.max(record.parameters["gain"])
+    """The step of the converter in the unit of each frame; 0 for values that have none."""
+    return float(frames["image"].attrs.get("quantum", 0.0)) * applied_gain(frames)
 
 
 def bias_is_gone(frames: xr.Dataset) -> bool:

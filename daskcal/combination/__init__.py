@@ -86,8 +86,7 @@ def combine(
     unit = require_unit(frames, "combine")
     names = frames["path"].values if "path" in frames.coords else [f"frame {i}" for i in range(n)]
     scales = frame_scales(stack, scale, [str(name) for name in names])
-    quantum = frames["image"].attrs.get("quantum")
-    planes = _planes(stack, method, rules, scales, None if quantum is None else float(quantum))
+    planes = _planes(stack, method, rules, scales, _quantum(frames))
     record = StepRecord("combine", _parameters(method, rules, scale))
     coords = {name: c for name, c in frames.coords.items() if "frame" not in c.dims}
     master = xr.Dataset(planes, coords=coords, attrs=master_attrs(frames, record))
@@ -96,6 +95,15 @@ def combine(
     master["image"].attrs = attrs
     master["mask"].attrs = dict(MASK_ATTRS)
     return master
+
+
+def _quantum(frames: xr.Dataset) -> float | None:
+    """The step of the converter in the unit of the frames, their mean; None where not known."""
+    raw = frames["image"].attrs.get("quantum")
+    if raw is None:
+        return None
+    gains = frames["applied_gain"].values if "applied_gain" in frames.coords else 1.0
+    return float(raw * np.mean(gains))
 
 
 def _check_types(frames: xr.Dataset) -> None:

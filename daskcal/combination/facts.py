@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from daskcal.frames.steps import StepRecord
+from daskcal.frames.steps import StepRecord, spelled_out
 
 _TEXTS = ("imagetyp", "flat_kind", "filter", "object", "binning", "detector", "instrument",
           "readout_mode")  # fmt: skip
@@ -18,7 +18,7 @@ _MJD_EPOCH = np.datetime64("1858-11-17T00:00:00", "us")
 def master_attrs(frames: xr.Dataset, record: StepRecord) -> dict[str, Any]:
     """Attributes of the master that `frames` make: steps, cards of the first, inputs, facts."""
     attrs: dict[str, Any] = {
-        "steps": [*frames.attrs.get("steps", []), record.to_json()],
+        "steps": [r.to_json() for r in (*spelled_out(frames), record)],
         "n_combined": frames.sizes["frame"],
     }
     if "path" in frames.coords:

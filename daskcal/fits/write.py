@@ -24,7 +24,7 @@ from dask.layers import ArraySliceDep
 from daskcal.errors import ArgumentError, OutputError, choose
 from daskcal.fits.cards import CARD, make_card
 from daskcal.fits.checksum import file_checksum, folded, header_bytes, padded, word_sum
-from daskcal.temporaries import discard_temporaries, forget, new_temporary
+from daskcal.temporaries import discard_temporaries, forget, making, new_temporary
 
 _BITPIX = {"u1": 8, "i2": 16, "i4": 32, "f4": -32, "f8": -64, "u2": 16}
 _PIECE = 1 << 24
@@ -252,10 +252,13 @@ def _refuse_early(path: Path, size: int, overwrite: bool) -> None:
 
 def _prepare(job: _Job) -> _Job:
     """Make the temporary and claim its bytes on disk; harmless where it has been made already."""
-    try:
-        handle = os.open(job.part, os.O_RDWR | os.O_CREAT, 0o666)  # never O_TRUNC: may run twice
-    except OSError as error:
-        raise OutputError(f"{job.path} cannot be written: {error.strerror}") from error
+    with making(job.part) as wanted:
+        if not wanted:
+            raise OutputError(f"{job.path}: writing it has failed before this began")
+        try:
+            handle = os.open(job.part, os.O_RDWR | os.O_CREAT, 0o666)  # no O_TRUNC: may run twice
+        except OSError as error:
+            raise OutputError(f"{job.path} cannot be written: {error.strerror}") from error
     try:
         _claim(handle, job)
     except OSError as error:

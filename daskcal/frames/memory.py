@@ -36,7 +36,7 @@ def budget() -> int:
         size = int(parse_bytes(wanted))
     except (ValueError, TypeError, AttributeError):
         size = 0
-    if size < 1 << 20:
+    if size < 1_000_000:
         raise ArgumentError(f"memory={wanted!r} should be a size of 1 MB or more, such as '4GB'")
     return size
 

@@ -58,7 +58,36 @@ def with_step(frames: xr.Dataset, record: StepRecord) -> xr.Dataset:
     return frames.assign_attrs(steps=[*frames.attrs.get("steps", []), record.to_json()])
 
 
-def one_or_all(values: np.ndarray) -> float | list[float]:
-    """A value for each frame as a record keeps it: one number where all are equal."""
+def keep_each(
+    frames: xr.Dataset, coordinate: str, values: np.ndarray
+) -> tuple[xr.Dataset, float | str]:
+    """A value for each frame, for a record: a number where all are equal, else a reference.
+
+    The values that a record refers to are a coordinate of the frames, which a selection or a sort
+    takes along; `spelled_out` puts them back.
+    """
     unique = np.unique(values)
-    return float(unique[0]) if unique.size == 1 else [float(value) for value in values]
+    if unique.size == 1:
+        return frames, float(unique[0])
+    return frames.assign_coords({coordinate: ("frame", values)}), f"{_HELD}{coordinate}"
+
+
+def spelled_out(frames: xr.Dataset) -> list[StepRecord]:
+    """The records of `frames` with the values that they refer to, a list where they differ."""
+    return [
+        StepRecord(r.step, {k: _value(frames, v) for k, v in r.parameters.items()}, r.masters)
+        for r in steps_of(frames) or []
+    ]
+
+
+def _value(frames: xr.Dataset, value: Any) -> Any:
+    if not (isinstance(value, str) and value.startswith(_HELD)):
+        return value
+    name = value.removeprefix(_HELD)
+    if name not in frames.coords:
+        return value
+    values = np.unique(frames[name].values)
+    return float(values[0]) if values.size == 1 else frames[name].values.tolist()
+
+
+_HELD = "coordinate "

@@ -19,7 +19,7 @@ from daskcal.night.query import parse_query, query_mask
 if TYPE_CHECKING:
     import pandas as pd
 
-OTHER = "neither bias, dark, flat nor science by its header; [[classify]] in the config can say"
+OTHER = "neither bias, dark, flat nor science; [[classify]] in the config says what it is"
 
 
 def choose_frames(

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from daskcal.errors import ConfigError, nearest
+from daskcal.frames.instrument import shipped_instruments
 from daskcal.night.config_errors import explain
 from daskcal.night.config_keys import ClassifyRule, NightConfig, parse_section
 from daskcal.strict import strict_keywords
@@ -26,8 +27,7 @@ __all__ = [
 
 def camera_names() -> tuple[str, ...]:
     """Names of the shipped cameras, sorted."""
-    found = resources.files("daskcal").joinpath("instruments").iterdir()
-    return tuple(sorted(f.name.removesuffix(".toml") for f in found if f.name.endswith(".toml")))
+    return shipped_instruments()
 
 
 def load_camera(name: str) -> NightConfig:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from daskcal.calibration import noise_is_known
+from daskcal.calibration.flags import saturation_levels
 from daskcal.errors import CalibrationError, GeometryError
 from daskcal.frames.sections import fits_section
 from daskcal.night.config import parse_section
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     from daskcal.night.config import NightConfig
     from daskcal.night.config_keys import Combine
     from daskcal.night.plan import Job
-
-_SATURATION = ("hdr_saturate", "hdr_saturata", "hdr_satlevel")
 
 
 def calibration_arguments(
@@ -39,7 +38,7 @@ def calibration_arguments(
     """
     messages: list[str] = []
     arguments: dict[str, Any] = {
-        "saturation": _saturation(config, frames),
+        "saturation": True if np.isfinite(saturation_levels(frames)).all() else None,
         "overscan": _overscan(config, frames, messages),
         "trim": _section(config.trim.section, frames, "TRIMSEC", "section", messages),
         "gain": True if config.output.gain_correct else None,
@@ -99,15 +98,6 @@ def noise_unknown(config: NightConfig, frames: xr.Dataset, calibrated: xr.Datase
 
 def _variance(config: NightConfig) -> Any:
     return None if config.variance.create is False else config.variance.create
-
-
-def _saturation(config: NightConfig, frames: xr.Dataset) -> Any:
-    if config.instrument.saturation is not None:
-        return config.instrument.saturation
-    for name in _SATURATION:
-        if name in frames.coords and frames[name].dtype.kind in "iuf":
-            return True if np.isfinite(frames[name].values.astype(float)).all() else None
-    return None
 
 
 def _overscan(config: NightConfig, frames: xr.Dataset, messages: list[str]) -> Any:

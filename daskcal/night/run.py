@@ -20,6 +20,7 @@ from daskcal.fits.write import Written
 from daskcal.frames.master import open_master
 from daskcal.frames.memory import budget
 from daskcal.frames.open import frames_dataset
+from daskcal.frames.steps import spelled_out
 from daskcal.night.config import NightConfig
 from daskcal.night.config_keys import Output
 from daskcal.night.jobs import Job
@@ -270,11 +271,12 @@ class Run:
     def _keep(self, job: Job, calibrated: xr.Dataset, kept: dict[int, str]) -> list[ProductEntry]:
         """Write the calibrated frames of a master as well."""
         written = self._frames(calibrated, [kept[i] for i in job.frames])
-        done = steps(calibrated)
-        return [
-            replace(self._made(replace(job, frames=(i,)), kept[i], file, done), kind="calibrated")
-            for i, file in zip(job.frames, written, strict=True)
-        ]
+        entries = []
+        for at, (i, file) in enumerate(zip(job.frames, written, strict=True)):
+            done = steps(calibrated.isel(frame=[at]))
+            entry = self._made(replace(job, frames=(i,)), kept[i], file, done)
+            entries.append(replace(entry, kind="calibrated"))
+        return entries
 
     def _kept_names(self, masters: Sequence[Job]) -> dict[int, str]:
         """Where the calibrated frames of masters go."""
@@ -293,4 +295,4 @@ class Run:
 
 def steps(dataset: xr.Dataset) -> list[Any]:
     """What was done to frames or a master, step by step."""
-    return [json.loads(step) for step in dataset.attrs.get("steps", [])]
+    return [json.loads(record.to_json()) for record in spelled_out(dataset)]

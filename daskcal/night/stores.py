@@ -13,6 +13,7 @@ import xarray as xr
 
 from daskcal.errors import DaskcalError, FrameError
 from daskcal.fits.write import Written
+from daskcal.frames.steps import spelled_out
 from daskcal.masters.groups import Readout, safe_name
 from daskcal.night.jobs import Job
 from daskcal.night.ledger import ProductEntry
@@ -114,7 +115,7 @@ def _joined(run: Run, jobs: list[Job]) -> xr.Dataset:
         frames = raw.isel(frame=slice(at, at + len(job.frames)))
         at += len(job.frames)
         done = run.calibrated(job, frames)
-        text = json.dumps([json.loads(step) for step in done.attrs["steps"]])
+        text = json.dumps([json.loads(record.to_json()) for record in spelled_out(done)])
         column = np.full(len(job.frames), text, dtype=object)
         parts.append(done.assign_coords(calibration=("frame", column)))
     common = [v for v in parts[0].data_vars if all(v in part.data_vars for part in parts)]

@@ -8,7 +8,7 @@ from small_frames import GAINS, NX, NY, TIMES, make_master
 from step_reference import BAD, HOT, NO_DATA, MasterPixels, Pixels, agree
 
 import daskcal
-from daskcal.frames.steps import MasterId, StepRecord, steps_of
+from daskcal.frames.steps import MasterId, StepRecord, spelled_out, steps_of
 
 RNG = np.random.default_rng(8)
 PLANES = ("image", "mask", "variance_shared")
@@ -192,7 +192,7 @@ def test_scaled_darks_with_the_same_bias(frames, raw):
     expected.shared = (1 - k) ** 2 * bias.variance.values + k**2 * dark.variance.values
     done = daskcal.subtract_dark(daskcal.subtract_bias(frames, bias), dark, scale=True)
     agree(done, expected, planes=PLANES)
-    parameters = steps_of(done)[-1].parameters
+    parameters = spelled_out(done)[-1].parameters
     assert parameters["factor"] == pytest.approx([1, 2, 61 / 60])
     assert parameters["scale"] is True
     assert parameters["max_scale"] == 3

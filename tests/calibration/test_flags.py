@@ -9,7 +9,7 @@ from small_frames import GAINS, NX, NY, make_master
 from step_reference import BAD, SATURATED, Pixels, agree
 
 import daskcal
-from daskcal.frames.steps import steps_of
+from daskcal.frames.steps import spelled_out, steps_of
 
 
 def test_saturated_at_or_above_the_level(frames, raw):
@@ -117,7 +117,7 @@ def test_gain_multiplies_each_frame_with_its_own(frames, raw):
     assert done.applied_gain.values.tolist() == GAINS
     assert frames.gain.values.tolist() == GAINS
     assert frames.image.attrs["units"] == "adu"
-    assert steps_of(done)[-1].parameters == {"gain": GAINS}
+    assert spelled_out(done)[-1].parameters == {"gain": GAINS}
 
 
 def test_uint16_never_wraps(tmp_path):

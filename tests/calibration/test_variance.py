@@ -7,7 +7,7 @@ from small_frames import GAINS, NOISES, make_master
 from step_reference import Pixels, agree
 
 import daskcal
-from daskcal.frames.steps import steps_of
+from daskcal.frames.steps import spelled_out, steps_of
 
 PLANES = ("image", "mask", "variance")
 
@@ -21,7 +21,7 @@ def test_photons_readout_quantisation_and_overscan(frames, raw, method):
     done = daskcal.subtract_overscan(frames, "[:, 26:]", method=method)
     done = daskcal.create_variance(done)
     agree(done, expected, planes=PLANES)
-    assert steps_of(done)[-1].parameters == {"gain": GAINS, "rdnoise": NOISES}
+    assert spelled_out(done)[-1].parameters == {"gain": GAINS, "rdnoise": NOISES}
 
 
 def test_a_fitted_overscan_adds_less(frames):
