@@ -109,6 +109,10 @@ def _trace(array: object) -> _Traced | None:
     layout = _layout(graph, name)
     if layout is None:
         return None
+    index = int(name.removeprefix(PLANE).split("-")[0])
+    if name == array.name:  # nothing was selected
+        n, rows, columns = array.shape
+        return _Traced(graph, layout, index, np.arange(n), slice(0, rows), slice(0, columns))
     first = _traced_block(graph, layout, (array.name, 0, 0, 0))
     last = _traced_block(graph, layout, (array.name, 0, *(n - 1 for n in array.numblocks[1:])))
     if first is None or last is None:
@@ -125,7 +129,6 @@ def _trace(array: object) -> _Traced | None:
     positions = [block[0] for block in blocks if block is not None]
     if len(positions) != len(blocks):
         return None
-    index = int(name.removeprefix(PLANE).split("-")[0])
     return _Traced(graph, layout, index, np.concatenate(positions), *spans)
 
 
