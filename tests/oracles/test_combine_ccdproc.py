@@ -28,6 +28,7 @@ import daskcal
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Mean of empty slice:RuntimeWarning"),
     pytest.mark.filterwarnings("ignore:All-NaN slice encountered:RuntimeWarning"),
+    pytest.mark.filterwarnings("ignore:Degrees of freedom <= 0 for slice:RuntimeWarning"),
 ]
 SHAPE = (10, 24, 30)
 NO_DATA = 16
