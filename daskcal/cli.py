@@ -215,8 +215,8 @@ def _summary(ledger: Ledger, output: Path) -> str:
 @click.option("-o", "--output", metavar="OUT.fits", required=True, help="The combined image.")
 @click.option("--method", type=click.Choice(["average", "median", "sum"]), default="average")
 @click.option("--reject", type=click.Choice(["sigma", "minmax", "none"]), default="sigma")
-@click.option("--low", type=float, help="Sigma: threshold below the centre, in σ [5].")
-@click.option("--high", type=float, help="Sigma: threshold above the centre, in σ [5].")
+@click.option("--low", type=float, help="Sigma: σ below the centre [5]; minmax: lowest values [1].")
+@click.option("--high", type=float, help="Sigma: σ above it [5]; minmax: highest values [1].")
 @click.option("--center", type=click.Choice(["median", "mean"]), help="Sigma: centre [median].")
 @click.option("--spread", type=click.Choice(["mad_std", "std"]), help="Sigma: spread [mad_std].")
 @click.option("--maxiters", type=int, help="Sigma: how often [until nothing changes].")
@@ -242,6 +242,10 @@ def combine(
         from daskcal.night.output import check_targets
 
         given = {key: value for key, value in options.items() if value is not None}
+        if reject == "minmax":  # the same two words, as numbers of values
+            for side in ("low", "high"):
+                if side in given:
+                    given[f"n_{side}"] = _count(f"--{side}", given.pop(side))
         if given.get("sigma_floor", "auto") != "auto":
             given["sigma_floor"] = _number("--sigma-floor", given["sigma_floor"])
         target = Path(output)
@@ -273,6 +277,12 @@ def _warnings_said() -> Iterator[list[str]]:
             _say(str(one.message), err=True)
         else:
             warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
+
+
+def _count(option: str, value: float) -> int:
+    if not value.is_integer():
+        raise ArgumentError(f"{option} {value:g} should be a whole number with --reject minmax")
+    return int(value)
 
 
 def _number(option: str, text: str) -> float:
@@ -341,6 +351,8 @@ def show(file: str, output: str) -> None:
     with _exit_status():
         from daskcal.plot import show as picture
 
+        if not output.lower().endswith(".png"):  # a slip would replace a FITS file by a picture
+            raise ArgumentError(f"-o {output!r} should end in .png: it is a picture")
         picture(file, output)
         _say(output)
 

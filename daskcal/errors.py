@@ -29,7 +29,8 @@ class FrameError(DaskcalError):
         The HDU, where the fault lies in one.
     reason : str
         A short code for programs: ``missing``, ``not-fits``, ``truncated``, ``damaged``,
-        ``no-image``, ``several-detectors``, ``unsupported``, ``changed``, ``unreadable``.
+        ``no-image``, ``several-detectors``, ``unsupported``, ``changed``, ``unreadable``,
+        ``shape``, ``no-signal``.
     """
 
     def __init__(self, path: str, reason: str, message: str, hdu: int | None = None) -> None:
@@ -59,6 +60,10 @@ class UnitError(DaskcalError, ValueError):
 
 class CalibrationError(DaskcalError, ValueError):
     """A calibration that would be wrong: a missing master, a dark that may not be scaled."""
+
+
+class UnusableFrameError(FrameError, CalibrationError):
+    """The pixels of one frame cannot be used for what was asked."""
 
 
 class ConfigError(DaskcalError, ValueError):

@@ -215,7 +215,7 @@ def test_simulate_then_reduce(tmp_path: Path, out: Path) -> None:
         (["simulate", "{out}", "--size", "12"], "--size '12' should be rows and columns"),
         (["simulate", "{out}", "--size", "-5,60"], "at least 16"),
         (["simulate", "{out}", "--camera", "lcf"], "did you mean 'lfc'?"),
-        (["show", "{raw}/nowhere.fits", "-o", "{out}"], "there is no such file"),
+        (["show", "{raw}/nowhere.fits", "-o", "{out}.png"], "there is no such file"),
         (["report", "{out}"], "night.json cannot be read"),
         (["config", "--check", "{out}"], "no such config file"),
         (["config", "--chek", "{out}"], "--check"),
@@ -470,11 +470,12 @@ def test_a_bad_pixel_mask_that_does_not_cover(raw: Path, out: Path, tmp_path: Pa
     fits.writeto(tmp_path / "bad.fits", np.zeros((20, 32), np.uint8))
     (tmp_path / "night.toml").write_text('[mask]\nbad_pixels = "bad.fits"\n')
     _, ledger = reduced(raw, out, "-c", tmp_path / "night.toml", status=1)
-    lost = product(ledger, "science/m67_V_0.fits")
+    lost = product(ledger, "masters/flat_V.fits")
     assert lost.status == "failed"
     assert "bad-pixel mask (bad.fits)" in lost.reason
     assert "20 rows" in lost.reason
-    assert product(ledger, "masters/flat_V.fits").status == "made"
+    assert product(ledger, "science/m67_V_0.fits").status == "failed"
+    assert product(ledger, "masters/dark_60s.fits").status == "made"
 
 
 def test_a_dark_that_would_have_to_be_scaled_too_far(raw: Path, out: Path) -> None:
@@ -577,3 +578,19 @@ def test_the_report_of_a_ledger_that_is_damaged(raw: Path, out: Path) -> None:
     (out / "night.json").write_text(json.dumps(record))
     assert "is damaged at frames.0" in run("report", out, status=2).stderr
     assert (out / "report" / "index.html").read_bytes() == page
+
+
+def test_a_picture_never_replaces_a_frame(raw: Path) -> None:
+    before = (raw / "bias_1.fits").read_bytes()
+    said = run("show", raw / "bias_0.fits", "-o", raw / "bias_1.fits", status=2)
+    assert "should end in .png" in said.stderr
+    assert (raw / "bias_1.fits").read_bytes() == before
+
+
+def test_minmax_takes_low_and_high_as_counts(raw: Path, tmp_path: Path) -> None:
+    three = [raw / f"bias_{i}.fits" for i in range(3)]
+    out = tmp_path / "m.fits"
+    run("combine", *three, "-o", out, "--reject", "minmax", "--low", 1, "--high", 0)
+    values = np.stack([fits.getdata(path) for path in three]).astype(float)
+    expected = np.sort(values, axis=0)[1:].mean(axis=0)
+    np.testing.assert_allclose(fits.getdata(out), expected, rtol=1e-6)

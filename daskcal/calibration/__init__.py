@@ -18,6 +18,7 @@ from daskcal.calibration.overscan import subtract_overscan
 from daskcal.calibration.trim import trim_image
 from daskcal.calibration.variance import bias_is_gone, create_variance
 from daskcal.errors import ArgumentError
+from daskcal.frames.steps import last_step
 from daskcal.strict import strict_keywords
 
 __all__ = [
@@ -105,7 +106,11 @@ def calibrate(
 
 
 def _signal_is_known(frames: xr.Dataset) -> bool:
+    """Whether the frames show their signal alone, and have no variance yet."""
     only_bias = "imagetyp" in frames.coords and bool((frames["imagetyp"].values == "bias").all())
+    late = any(last_step(frames, step) for step in ("subtract_dark", "flat_correct"))
+    if late or "variance" in frames:  # too late for it, or there is one
+        return False
     return bias_is_gone(frames) or only_bias or "bias_level" in frames.attrs
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 from daskcal.calibration.facts import require_order
-from daskcal.calibration.masters import as_master, defined, require_fit
+from daskcal.calibration.masters import as_master, defined, fitted, require_alike
 from daskcal.frames.blocks import assign, recover
 from daskcal.frames.recipe import Block, Step, with_plane
 from daskcal.frames.steps import StepRecord, with_step
@@ -70,7 +70,8 @@ def subtract_bias(frames: xr.Dataset, bias: Any) -> xr.Dataset:
     """
     stack, master = recover(frames), as_master(bias, "master bias")
     require_order(frames, "subtract_bias", "subtract_bias", "flat_correct")
-    require_fit(master, stack, frames, require_unit(frames, "subtract_bias"))
+    require_alike(frames, master, "subtract_overscan", "overscan", "subtract_bias")
+    master = fitted(master, stack, frames, require_unit(frames, "subtract_bias"))
     inputs, arrays = master.inputs(master.names)
     step = SubtractBias(inputs=tuple(inputs), names=master.names, identity=master.identity.checksum)
     record = StepRecord("subtract_bias", {}, (master.identity,))

@@ -13,7 +13,7 @@ import xarray as xr
 from daskcal.calibration.bias import SubtractBias
 from daskcal.calibration.facts import frame_name, known_values, require_order
 from daskcal.calibration.gain import CorrectGain
-from daskcal.calibration.masters import Master, as_master, defined, require_fit
+from daskcal.calibration.masters import Master, as_master, defined, fitted, require_alike
 from daskcal.errors import ArgumentError, CalibrationError
 from daskcal.frames.blocks import Stack, assign, recover
 from daskcal.frames.recipe import Block, Input, Step, with_plane
@@ -115,11 +115,11 @@ def subtract_dark(
         if value is not None and not value >= 0:
             raise ArgumentError(f"{name}={value} should be 0 or more, or None to waive it")
     single = isinstance(dark, xr.Dataset | str) or not isinstance(dark, Iterable)
-    masters = [as_master(one, "master dark") for one in ([dark] if single else dark)]
+    given = [as_master(one, "master dark") for one in ([dark] if single else dark)]
+    masters = [fitted(master, stack, frames, unit) for master in given]
     if not masters:
         raise ArgumentError("subtract_dark got an empty list of darks")
     for master in masters:
-        require_fit(master, stack, frames, unit)
         _require_alike(frames, master, scale)
     which, factor = _choose(frames, masters, scale, tolerance, max_scale)
     used = [masters[i] for i in np.unique(which)]
@@ -216,15 +216,8 @@ def _require_alike(frames: xr.Dataset, master: Master, scale: bool) -> None:
             "subtract_dark: scaling a dark scales the bias in it; subtract the bias from the "
             "frames and from the dark first"
         )
-    if master.steps is None:  # made elsewhere: nothing is known of it
-        return
     for step, what in (("subtract_bias", "bias"), ("subtract_overscan", "overscan")):
-        if (step in done) != (master.did(step) is not None):
-            has, lacks = ("the frames", "the dark") if step in done else ("the dark", "the frames")
-            raise CalibrationError(
-                f"subtract_dark: {has} had the {what} subtracted and {lacks} had not; "
-                "treat both alike"
-            )
+        require_alike(frames, master, step, what, "subtract_dark")
 
 
 @dataclass(frozen=True, eq=False)

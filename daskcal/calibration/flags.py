@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 
 from daskcal.calibration.facts import frame_name, known_values
-from daskcal.calibration.masters import as_master, require_fit
+from daskcal.calibration.masters import as_master, fitted
 from daskcal.errors import CalibrationError, GeometryError
 from daskcal.frames.blocks import assign, describe_input, recover
 from daskcal.frames.masks import Flag
@@ -143,7 +143,7 @@ def flag_bad(frames: xr.Dataset, bad_pixel_mask: Any) -> xr.Dataset:
         identity = MasterId("an array", plane.name)
     else:
         master = as_master(bad_pixel_mask, "bad-pixel mask")
-        require_fit(master, stack, frames)
+        master = fitted(master, stack, frames)
         plane, identity = master.planes["image"], master.identity
         step = _flag_where(plane, master.section, Flag.BAD)
     record = StepRecord("flag_bad", {}, (identity,))

@@ -10,7 +10,7 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 
-from daskcal.calibration.masters import Master, as_master, require_fit
+from daskcal.calibration.masters import Master, as_master, fitted
 from daskcal.errors import ArgumentError, CalibrationError, choose
 from daskcal.frames.blocks import assign, describe_input, recover
 from daskcal.frames.masks import Flag
@@ -101,7 +101,7 @@ def flat_correct(
             f"min_value={min_value} should be in 0 to 1: it is compared with the normalised flat"
         )
     master = as_master(flat, "master flat")
-    require_fit(master, stack, frames)
+    master = fitted(master, stack, frames)
     norm = _norm(master, normalise)
     inputs, arrays = master.inputs(master.names)
     step = CorrectFlat(

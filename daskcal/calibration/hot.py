@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from daskcal.calibration.flags import FlagWhere
-from daskcal.calibration.masters import Master, as_master, require_fit
+from daskcal.calibration.masters import Master, as_master, fitted
 from daskcal.calibration.robust import HALF_STEP, MAD_TO_SIGMA
 from daskcal.errors import ArgumentError, CalibrationError
 from daskcal.frames.blocks import assign, recover
@@ -84,7 +84,7 @@ def flag_hot(frames: xr.Dataset, hot: xr.Dataset) -> xr.Dataset:
     plane = found.planes["image"]
     if plane.dtype != bool:
         raise ArgumentError("flag_hot takes what hot_pixels(dark) gives, not the dark itself")
-    require_fit(found, stack, frames)
+    found = fitted(found, stack, frames)
     inputs, arrays = found.inputs(("image",))
     step = FlagWhere(inputs=tuple(inputs), bit=Flag.HOT)
     return with_step(

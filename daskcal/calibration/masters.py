@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from os import PathLike, fspath
 from typing import TYPE_CHECKING, Any
 
@@ -10,13 +10,13 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 
-from daskcal.errors import ArgumentError, GeometryError, UnitError
+from daskcal.errors import ArgumentError, CalibrationError, GeometryError, UnitError
 from daskcal.frames.blocks import Stack, describe_input
 from daskcal.frames.detector import RawWindow, raw_window, require_cover, require_same_origin
 from daskcal.frames.masks import Flag
 from daskcal.frames.recipe import PLANES, Input
 from daskcal.frames.sections import Section
-from daskcal.frames.steps import MasterId, StepRecord, steps_of
+from daskcal.frames.steps import MasterId, StepRecord, last_step, steps_of
 
 if TYPE_CHECKING:
     pass
@@ -102,8 +102,27 @@ def as_master(master: Any, what: str) -> Master:
     )
 
 
-def require_fit(master: Master, stack: Stack, frames: xr.Dataset, unit: str = "") -> None:
-    """Raise where a master does not cover the frames, or is in another than their `unit`."""
+def require_alike(frames: xr.Dataset, master: Master, step: str, what: str, action: str) -> None:
+    """Raise `CalibrationError` where a step was done to the frames and not to the master, or not.
+
+    Of a master that was made elsewhere nothing is known.
+    """
+    if master.steps is None:
+        return
+    done = last_step(frames, step) is not None
+    if done != (master.did(step) is not None):
+        pair = ("the frames", f"the {master.what.removeprefix('master ')}")
+        has, lacks = pair if done else pair[::-1]
+        raise CalibrationError(
+            f"{action}: {has} had the {what} subtracted and {lacks} had not; treat both alike"
+        )
+
+
+def fitted(master: Master, stack: Stack, frames: xr.Dataset, unit: str = "") -> Master:
+    """A master laid over the frames; raises where it does not cover them, or has another `unit`.
+
+    One without an origin in its header, of the shape of the frames as they are, lies on them.
+    """
     if not stack.aligned:
         raise GeometryError(
             f"the {master.what} cannot be laid over frames whose rows or columns are not "
@@ -111,12 +130,17 @@ def require_fit(master: Master, stack: Stack, frames: xr.Dataset, unit: str = ""
         )
     what = f"the {master.what} ({master.identity.file})"
     require_same_origin(master.raw, raw_window(frames), stack.section, what)
-    require_cover(master.section, stack.section, what)
+    here = stack.section
+    assumed = master.raw is not None and not master.raw.known
+    if assumed and master.section.shape == here.shape:
+        master = replace(master, section=here)
+    require_cover(master.section, here, what)
     if master.unit and unit and master.unit != unit:
         raise UnitError(
             f"the {master.what} is in {master.unit} and the frames are in {unit}; "
             "apply gain_correct to both or to neither"
         )
+    return master
 
 
 def defined(planes: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:

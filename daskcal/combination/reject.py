@@ -48,7 +48,8 @@ class NoRejection(Rejection):
 class MinMax(Rejection):
     """The `n_low` lowest and `n_high` highest values of each pixel are left out.
 
-    Where masks leave fewer values, the same fractions of them are (IRAF imcombine's minmax).
+    Where masks leave no more values than that, the same fractions of them are, so that a pixel
+    never loses all.
     """
 
     name: ClassVar[str] = "minmax"

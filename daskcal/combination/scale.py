@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import dask.array as da
 import numpy as np
 
-from daskcal.errors import ArgumentError, CalibrationError, choose
+from daskcal.errors import ArgumentError, UnusableFrameError, choose
 from daskcal.frames.blocks import Stack, pack
 
 ScaleLike = str | Callable[[np.ndarray], float] | Sequence[float] | np.ndarray | None
@@ -112,8 +112,11 @@ def _factors(found: list, *, scale: str | Callable, names: tuple[str, ...]) -> n
     if wrong:
         what = f"{scale} of the good pixels" if isinstance(scale, str) else "scale function's value"
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-        raise CalibrationError(
+        first = names[int(np.flatnonzero(~(np.isfinite(values) & (values > 0)))[0])]
+        raise UnusableFrameError(
+            first,
+            "no-signal",
             f"combine: the {what} should be positive, and is not (nan: no good pixel) for "
-            f"{', '.join(wrong[:3])}{more}; leave those frames out or give the scale as numbers"
+            f"{', '.join(wrong[:3])}{more}; leave those frames out or give the scale as numbers",
         )
     return 1 / values if isinstance(scale, str) else values

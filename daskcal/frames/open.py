@@ -76,6 +76,7 @@ def open_frames(
     >>> darks = frames.query(frame="imagetyp == 'dark' and exptime == 300")  # doctest: +SKIP
     """
     camera = _camera(instrument)
+    paths = paths if isinstance(paths, str | PathLike) else list(paths)
     found = scan(paths, hdu=camera.hdu if hdu is None else hdu)
     _report_unreadable(found.unreadable, paths)
     if not found.frames:

@@ -150,10 +150,8 @@ class Keep(Step):
     def planes(self, before: tuple[str, ...]) -> tuple[str, ...]:
         return self.kept
 
-    def dtype(self, before: np.dtype) -> np.dtype:
-        return before
-
     def apply(self, block: Block, frames: slice, arrays: Sequence[np.ndarray]) -> None:
+        block.promote()
         for plane in ("variance", "variance_shared"):
             if plane not in self.kept:
                 setattr(block, plane, None)

@@ -35,15 +35,6 @@ class Section:
         rows = self.y0 <= other.y0 and other.y1 <= self.y1
         return rows and self.x0 <= other.x0 and other.x1 <= self.x1
 
-    def hull(self, other: Section) -> Section:
-        """The smallest rectangle that holds both."""
-        return Section(
-            min(self.y0, other.y0),
-            max(self.y1, other.y1),
-            min(self.x0, other.x0),
-            max(self.x1, other.x1),
-        )
-
     def within(self, outer: Section) -> tuple[slice, slice]:
         """Index of this rectangle in an array that holds `outer`."""
         return (

@@ -8,8 +8,9 @@ import numpy as np
 
 from daskcal.calibration import noise_is_known
 from daskcal.calibration.flags import saturation_levels
-from daskcal.errors import CalibrationError, GeometryError
+from daskcal.errors import FrameError, GeometryError
 from daskcal.frames.sections import fits_section
+from daskcal.frames.table import header_name
 from daskcal.night.config import parse_section
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def calibration_arguments(
     """
     messages: list[str] = []
     arguments: dict[str, Any] = {
-        "saturation": True if np.isfinite(saturation_levels(frames)).all() else None,
+        "saturation": _saturation(frames, messages),
         "overscan": _overscan(config, frames, messages),
         "trim": _section(config.trim.section, frames, "TRIMSEC", "section", messages),
         "gain": True if config.output.gain_correct else None,
@@ -59,8 +60,9 @@ def calibration_arguments(
             "min_value": config.flat.min_value,
             "normalise": config.flat.normalise,
         }
-    if job.kind == "science":
+    if job.kind in ("flat", "science"):  # a flat's scale and norm must not see bad pixels
         arguments["bad_pixel_mask"] = config.mask.bad_pixels
+    if job.kind == "science":
         arguments["hot"] = next(iter(masters.get("hot", [])), None)
     return arguments, messages
 
@@ -100,6 +102,14 @@ def _variance(config: NightConfig) -> Any:
     return None if config.variance.create is False else config.variance.create
 
 
+def _saturation(frames: xr.Dataset, messages: list[str]) -> Any:
+    known = np.isfinite(saturation_levels(frames))
+    if known.any() and not known.all():
+        first = frames["path"].values[~known][0]
+        messages.append(f"{first} and frames with it are not flagged saturated: it lacks SATURATE")
+    return True if known.all() else None
+
+
 def _overscan(config: NightConfig, frames: xr.Dataset, messages: list[str]) -> Any:
     given = config.overscan
     section = _section(given.section, frames, "BIASSEC", "overscan", messages)
@@ -125,14 +135,31 @@ def _section(
         return {argument: bracket}
     if form == "fits":
         return {"fits_section": bracket}
-    from daskcal.calibration.trim import header_section
-
-    try:
-        found = header_section(frames, keyword, keyword)
-        fits_section(found, (frames.sizes["y"], frames.sizes["x"]))
-    except CalibrationError:
+    found = _common_card(frames, keyword)
+    if not found:
         return None  # frames without the card have nothing to subtract or cut
+    try:
+        fits_section(found, (frames.sizes["y"], frames.sizes["x"]))
     except GeometryError as error:
         messages.append(f"the header's {keyword} is not used: {error}")
         return None
     return {"fits_section": keyword}
+
+
+def _common_card(frames: xr.Dataset, keyword: str) -> str:
+    """What a header keyword says in all frames of a job; a frame that differs is not used."""
+    name = header_name(keyword)
+    if name not in frames.coords:
+        return ""
+    texts = [str(text).replace(" ", "") for text in frames[name].values]
+    usual = max(dict.fromkeys(texts), key=texts.count)
+    for text, path, hdu in zip(texts, frames["path"].values, frames["hdu"].values, strict=True):
+        if text != usual:
+            raise FrameError(
+                str(path),
+                "shape",
+                f"its {keyword} is {text or 'missing'!r}, and that of the frames it belongs to is "
+                f"{usual or 'missing'!r}; a section in the config serves all",
+                int(hdu),
+            )
+    return usual

@@ -198,6 +198,11 @@ class Run:
         """Why a job cannot be begun: no frame is `left`, or a master was not made."""
         if not left:
             return self.record.not_made(job, "missing", "none of its frames can be read")
+        if job.kind != "science":
+            fewest = getattr(self.plan.config.combine, job.kind).min_frames
+            if len(left) < fewest:
+                reason = f"has {len(left)} frames left, and min_frames = {fewest}"
+                return self.record.not_made(job, "missing", reason)
         lacking = next((name for name in job.master_names if name not in self.opened), None)
         if lacking is None:
             return None

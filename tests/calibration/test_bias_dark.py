@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 import xarray as xr
+from astropy.nddata import CCDData
 from raw_fits import write_frames
 from small_frames import GAINS, NX, NY, TIMES, make_master
 from step_reference import BAD, HOT, NO_DATA, MasterPixels, Pixels, agree
 
 import daskcal
+from daskcal.errors import CalibrationError
 from daskcal.frames.steps import MasterId, StepRecord, spelled_out, steps_of
 
 RNG = np.random.default_rng(8)
@@ -314,3 +316,19 @@ def test_only_what_the_frames_share_survives_a_combine(frames):
     np.testing.assert_allclose(
         four.variance_shared.values[good], bias.variance.values[good], rtol=1e-5
     )
+
+
+def test_a_master_of_unknown_origin_and_the_shape_of_trimmed_frames_lies_on_them(frames) -> None:
+    trimmed = daskcal.trim_image(frames, "[2:, 3:]")
+    level = CCDData(np.full((trimmed.sizes["y"], trimmed.sizes["x"]), 7.0), unit="adu")
+    done = daskcal.subtract_bias(trimmed, level)
+    np.testing.assert_allclose(
+        done.image.values, trimmed.image.values.astype(float) - 7, rtol=1e-6, equal_nan=True
+    )
+
+
+def test_a_bias_with_its_pedestal_is_refused_for_frames_without(frames) -> None:
+    bias = daskcal.combine(frames, reject="none")
+    level = daskcal.subtract_overscan(frames, "[:, -4:]")
+    with pytest.raises(CalibrationError, match="the frames had the overscan subtracted and the bi"):
+        daskcal.subtract_bias(level, bias)

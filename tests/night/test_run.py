@@ -218,7 +218,7 @@ def test_a_master_of_failed_science_is_not_used(raw: Path, tmp_path: Path) -> No
     config = NightConfig.model_validate({"mask": {"bad_pixels": str(tmp_path / "bad.fits")}})
     ledger = reduce_night(raw, tmp_path / "out", config)
     assert ledger.exit_status() == 1
-    assert not product(ledger, "masters/flat_V.fits").used
+    assert not product(ledger, "masters/dark_60s.fits").used
     assert product(ledger, "masters/bias.fits").used  # the darks took it
     assert statuses(ledger)["m67_V_0.fits"] == "skipped"
 
