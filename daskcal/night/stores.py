@@ -114,12 +114,42 @@ def _joined(run: Run, jobs: list[Job]) -> xr.Dataset:
     for job in jobs:
         frames = raw.isel(frame=slice(at, at + len(job.frames)))
         at += len(job.frames)
-        done = run.calibrated(job, frames)
+        done = _calibrated(run, job, frames)
         text = json.dumps([json.loads(record.to_json()) for record in spelled_out(done)])
         column = np.full(len(job.frames), text, dtype=object)
         parts.append(done.assign_coords(calibration=("frame", column)))
-    common = [v for v in parts[0].data_vars if all(v in part.data_vars for part in parts)]
     return xr.concat(
-        [part[common] for part in parts], dim="frame", join="exact", combine_attrs="drop_conflicts",
+        _alike(parts), dim="frame", join="exact", combine_attrs="drop_conflicts",
         data_vars="all", coords="different", compat="equals",
     )  # fmt: skip
+
+
+def _calibrated(run: Run, job: Job, frames: xr.Dataset) -> xr.Dataset:
+    """The frame of a job, calibrated; what cannot be done to it is an error of that frame."""
+    try:
+        return run.calibrated(job, frames)
+    except FrameError:
+        raise
+    except DaskcalError as error:
+        source = run.plan.frames[job.frames[0]].source
+        raise FrameError(source.path, "unusable", str(error), source.hdu) from error
+
+
+def _alike(parts: list[xr.Dataset]) -> list[xr.Dataset]:
+    """Parts of the same variables: noise that is not known is NaN, a mask that is not made 0."""
+    names = list(dict.fromkeys(name for part in parts for name in part.data_vars))
+    filled = []
+    for part in parts:
+        lacking = {
+            name: xr.zeros_like(part["image"], dtype=np.uint16)
+            if name == "mask"
+            else xr.full_like(part["image"], np.nan)
+            for name in names
+            if name not in part
+        }
+        attrs = {name: next(p[name].attrs for p in parts if name in p) for name in lacking}
+        whole = part.assign(lacking)
+        for name, kept in attrs.items():
+            whole[name].attrs = dict(kept)
+        filled.append(whole[names])
+    return filled

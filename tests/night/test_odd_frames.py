@@ -8,6 +8,7 @@ import numpy as np
 import small_night
 from astropy.io import fits
 
+import daskcal
 from daskcal.night.config import NightConfig
 from daskcal.night.ledger import Ledger, ProductEntry
 from daskcal.night.run import reduce_night
@@ -30,7 +31,7 @@ def test_a_card_that_differs_costs_its_frame_and_not_the_overscan(tmp_path: Path
     ledger = reduce_night(raw, tmp_path / "out")
     assert statuses(ledger)["bias_1.fits"] == "failed"
     bias = product(ledger, "masters/bias.fits")
-    assert [step["step"] for step in bias.parameters["steps"]][0] == "subtract_overscan"
+    assert bias.parameters["steps"][0]["step"] == "subtract_overscan"
     assert len(bias.inputs) == 3
     level = np.nanmedian(fits.getdata(tmp_path / "out" / "masters" / "bias.fits"))
     assert abs(level) < 5  # adu; the pedestal is 1000
@@ -78,3 +79,30 @@ def test_bad_pixels_do_not_enter_the_scale_of_a_flat(tmp_path: Path) -> None:
     assert abs(np.nanmedian(flat[0].data[:, 8:]) - 1) < 0.01
     assert (flat["MASK"].data[:, :8] & 1 == 1).all()
     flat.close()
+
+
+def test_a_store_keeps_the_noise_of_the_frames_that_have_one(tmp_path: Path) -> None:
+    raw = small_night.make(tmp_path / "raw")
+    with fits.open(raw / "m67_V_1.fits", mode="update") as hdus:
+        del hdus[0].header["RDNOISE"]
+    reduce_night(raw, tmp_path / "out", format="zarr")
+    (store,) = (tmp_path / "out" / "science").glob("*.zarr")
+    frames = daskcal.open_zarr(store)
+    known = np.isfinite(frames["variance"].values).all(axis=(1, 2))
+    assert dict(zip((Path(p).name for p in frames["path"].values), known, strict=True)) == {
+        "m67_B_0.fits": True,
+        "m67_B_1.fits": True,
+        "m67_V_0.fits": True,
+        "m67_V_1.fits": False,
+    }
+
+
+def test_a_frame_that_cannot_be_calibrated_is_left_out_of_its_store(tmp_path: Path) -> None:
+    raw = small_night.make(tmp_path / "raw")
+    with fits.open(raw / "m67_V_1.fits", mode="update") as hdus:
+        del hdus[0].header["RDNOISE"]
+    config = NightConfig.model_validate({"variance": {"create": True}})
+    ledger = reduce_night(raw, tmp_path / "out", config, format="zarr")
+    (store,) = (tmp_path / "out" / "science").glob("*.zarr")
+    assert daskcal.open_zarr(store).sizes["frame"] == 3
+    assert statuses(ledger)["m67_V_1.fits"] == "failed"
