@@ -7,6 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# a busy machine is slow: no test depends on a time
+settings.register_profile("daskcal", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("daskcal")
 
 REPOSITORY = Path(__file__).parents[1]
 
