@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from os import PathLike, fspath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import dask.array as da
 import numpy as np
@@ -17,11 +17,6 @@ from daskcal.frames.masks import Flag
 from daskcal.frames.recipe import PLANES, Input
 from daskcal.frames.sections import Section
 from daskcal.frames.steps import MasterId, StepRecord, last_step, steps_of
-
-if TYPE_CHECKING:
-    pass
-
-MasterLike = "xr.Dataset | CCDData | str | PathLike[str]"
 
 
 @dataclass(frozen=True, eq=False)

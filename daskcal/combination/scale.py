@@ -104,19 +104,15 @@ def _median(values: np.ndarray) -> float:
 def _factors(found: list, *, scale: str | Callable, names: tuple[str, ...]) -> np.ndarray:
     """All frames' factors, of blocks nested by frame, row and column."""
     values = np.array([frame[0][0].item() for frame in found])
-    wrong = [
-        f"{name} ({value:g})"
-        for name, value in zip(names, values, strict=True)
-        if not (np.isfinite(value) and value > 0)
-    ]
-    if wrong:
+    wrong = np.flatnonzero(~(np.isfinite(values) & (values > 0)))
+    if wrong.size:
         what = f"{scale} of the good pixels" if isinstance(scale, str) else "scale function's value"
-        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-        first = names[int(np.flatnonzero(~(np.isfinite(values) & (values > 0)))[0])]
+        said = ", ".join(f"{names[i]} ({values[i]:g})" for i in wrong[:3])
+        more = f" and {wrong.size - 3} more" if wrong.size > 3 else ""
         raise UnusableFrameError(
-            first,
+            names[wrong[0]],
             "no-signal",
             f"combine: the {what} should be positive, and is not (nan: no good pixel) for "
-            f"{', '.join(wrong[:3])}{more}; leave those frames out or give the scale as numbers",
+            f"{said}{more}; leave those frames out or give the scale as numbers",
         )
     return 1 / values if isinstance(scale, str) else values

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 
 from daskcal.errors import GeometryError
 
-SectionLike = "str | slice | tuple[slice, slice] | Section"
-
 _RANGE = re.compile(r"\s*([+-]?\d*)\s*(?::\s*([+-]?\d*)\s*)?$")
 
 
