@@ -12,20 +12,28 @@ import math
 import numba as nb
 import numpy as np
 
+from daskcal.combination.kernels.marks import mark
+from daskcal.combination.kernels.networks import rank
+
 MAD_TO_SIGMA = 1.482602218505602  # 1 / Φ⁻¹(3/4): the MAD of normal data to its standard deviation
 
 
 @nb.njit(error_model="numpy")
-def noise_floor(raw, variance, scale, start, floor, width):
+def noise_floor(raw, variance, scale, start, count, floor, width):
     """floor (lanes): sqrt(mean scaled variance of the good values), NaN variances left out."""
     for k in range(width):
-        total, count = 0.0, 0
-        for i in range(raw.shape[0]):
-            v = np.float64(variance[i, start + k])
-            if abs(raw[i, k]) < np.inf and v >= 0:
-                total += v * scale[i] * scale[i] if scale.size else v
-                count += 1
-        floor[k] = math.sqrt(total / count) if count else 0.0
+        floor[k] = 0.0
+        count[k] = 0
+    for i in range(raw.shape[0]):
+        row, noise = raw[i], variance[i, start : start + width]
+        square = scale[i] * scale[i] if scale.size else 1.0
+        for k in range(width):
+            v = np.float64(noise[k]) * square
+            counts = (row[k] < np.inf) & (v >= 0)
+            floor[k] += v if counts else 0.0
+            count[k] += np.int32(counts)
+    for k in range(width):
+        floor[k] = math.sqrt(floor[k] / count[k]) if count[k] else 0.0
 
 
 @nb.njit(error_model="numpy")
@@ -191,20 +199,40 @@ def _clip_bounds(raw, ranked, count, k, by_median, by_mad, low, high, floor, max
 
 
 @nb.njit(error_model="numpy")
-def clip_lane(raw, ranked, count, k, by_median, by_mad, low, high, floor, maxiters):
-    """Clip lane k: rejected values of `raw` become +inf. Returns how many were low and high."""
-    lower, upper = _clip_bounds(
-        raw, ranked, count, k, by_median, by_mad, low, high, floor, maxiters
-    )
-    n_low, n_high = 0, 0
-    if ranked[0, k] >= lower and ranked[count - 1, k] <= upper:
-        return n_low, n_high
-    for i in range(raw.shape[0]):
-        x = np.float64(raw[i, k])
-        if x < lower:
-            raw[i, k] = np.inf
-            n_low += 1
-        elif x > upper and x < np.inf:
-            raw[i, k] = np.inf
-            n_high += 1
-    return n_low, n_high
+def clip_lanes(raw, ranked, good, by_median, by_mad, low, high, floor, maxiters,
+               losing, lower, upper, width):  # fmt: skip
+    """Bounds (lanes) of the survivors, for lanes that may lose values (`losing` on entry).
+
+    On exit `losing` is true where values do lie outside.
+    """
+    for k in range(width):
+        lower[k], upper[k] = -np.inf, np.inf
+        if losing[k] and good[k]:
+            lower[k], upper[k] = _clip_bounds(
+                raw, ranked, good[k], k, by_median, by_mad, low, high, floor[k], maxiters
+            )
+            losing[k] = ranked[0, k] < lower[k] or ranked[good[k] - 1, k] > upper[k]
+        else:
+            losing[k] = False
+
+
+@nb.njit(error_model="numpy")
+def sigma_lanes(raw, ranked, is_ranked, good, by_median, by_mad, low, high, floor, maxiters,
+                lanes, losing, n_low, n_high, width):  # fmt: skip
+    """Sigma clip all lanes: rejected values of `raw` become +inf, and are counted.
+
+    `ranked` is raw sorted where `is_ranked`, else it is filled when it is needed. `lanes` is
+    scratch of (3, width).
+    """
+    if by_median and by_mad:
+        find_losers_median(ranked, good, low, high, floor, lanes, losing, width)
+    elif by_median or by_mad:
+        losing[:width] = True
+    else:
+        find_losers_mean(raw, good, low, high, floor, lanes, losing, width)
+        if not is_ranked and losing[:width].any():
+            rank(raw, ranked, width)
+    lower, upper = lanes[0], lanes[1]
+    clip_lanes(raw, ranked, good, by_median, by_mad, low, high, floor, maxiters,
+               losing, lower, upper, width)  # fmt: skip
+    mark(raw, losing, lower, upper, n_low, n_high, width)

@@ -14,31 +14,40 @@ def _fraction(count, rejected, n):
 
 
 @nb.njit(error_model="numpy")
-def minmax_lane(raw, ranked, count, k, low, high):
-    """Drop values of lane k (they become +inf). Returns how many were low and high.
+def minmax_lanes(raw, ranked, good, low, high, lanes, ties, n_low, n_high, width):
+    """Drop the `low` lowest and `high` highest values of each lane (they become +inf).
 
-    Where several frames have the value at the edge, the earlier frames lose theirs.
+    Where several frames have the value at the edge, the earlier frames lose theirs. `n_low` and
+    `n_high` are how many were dropped; `lanes` (2, width) and `ties` (2, width) are scratch.
     """
-    n = raw.shape[0]
-    if count <= low + high:
-        low, high = _fraction(count, low, n), _fraction(count, high, n)
-        if low + high >= count:  # only for n > 1000, by the 0.001
-            low, high = 0, 0
-    lower = ranked[low - 1, k] if low else -np.inf
-    upper = ranked[count - high, k] if high else np.inf
-    ties_low, ties_high = low, high
+    n, lower, upper = raw.shape[0], lanes[0], lanes[1]
+    for k in range(width):
+        count, below, above = good[k], low, high
+        if count <= low + high:
+            below, above = _fraction(count, low, n), _fraction(count, high, n)
+            if below + above >= count:  # only for n > 1000, by the 0.001
+                below, above = 0, 0
+        n_low[k], n_high[k] = below, above
+        lower[k] = ranked[below - 1, k] if below else -np.inf
+        upper[k] = ranked[count - above, k] if above else np.inf
+        ties[0, k], ties[1, k] = below, above
     for i in range(n):
-        x = raw[i, k]
-        ties_low -= x < lower
-        ties_high -= (x > upper) and (x < np.inf)
+        row = raw[i]
+        for k in range(width):
+            ties[0, k] -= np.int32(row[k] < lower[k])
+            ties[1, k] -= np.int32((row[k] > upper[k]) & (row[k] < np.inf))
     for i in range(n):
-        x = raw[i, k]
-        if x < lower or (x > upper and x < np.inf):
-            raw[i, k] = np.inf
-        elif x == lower and ties_low > 0:
-            raw[i, k] = np.inf
-            ties_low -= 1
-        elif x == upper and ties_high > 0:
-            raw[i, k] = np.inf
-            ties_high -= 1
-    return low, high
+        _drop_row(raw[i], lower, upper, ties[0], ties[1], width)
+
+
+@nb.njit(error_model="numpy")
+def _drop_row(row, lower, upper, ties_low, ties_high, width):
+    outside = row.dtype.type(np.inf)
+    for k in range(width):
+        x = np.float64(row[k])
+        first = (x == lower[k]) & (ties_low[k] > 0)
+        last = (x == upper[k]) & (ties_high[k] > 0) & (not first) & (x < np.inf)
+        ties_low[k] -= np.int32(first)
+        ties_high[k] -= np.int32(last)
+        drop = (x < lower[k]) | (x > upper[k]) | first | last
+        row[k] = outside if drop else row[k]

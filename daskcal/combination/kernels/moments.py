@@ -6,8 +6,6 @@
 import numba as nb
 import numpy as np
 
-NO_DATA = 16  # the bit of the mask for "no value here"
-
 
 @nb.njit(error_model="numpy")
 def mean_lanes(raw, used, mean, width):
@@ -41,10 +39,10 @@ def propagated_lanes(raw, variance, scale, start, used, total, width):
     for k in range(width):
         total[k] = 0.0
     for i in range(raw.shape[0]):
-        row = raw[i]
+        row, noise = raw[i], variance[i, start : start + width]
         square = scale[i] * scale[i] if scale.size else 1.0
         for k in range(width):
-            v = np.float64(variance[i, start + k]) * square
+            v = np.float64(noise[k]) * square
             total[k] += v if row[k] < np.inf else 0.0
     for k in range(width):
         total[k] /= np.float64(used[k]) * used[k]
@@ -66,9 +64,9 @@ def scatter_lanes(raw, used, mean, total, width):
 
 
 @nb.njit(error_model="numpy")
-def lost_mask(mask, pixel):
-    """The mask of a pixel where nothing survived: all its inputs' bits, and no_data."""
-    bits = NO_DATA
-    for i in range(mask.shape[0]):
-        bits |= mask[i, pixel]
-    return bits
+def variance_lanes(raw, variance, scale, start, used, mean, total, width):
+    """total (lanes): variance of the mean, propagated where there are variances, else scatter."""
+    if variance.shape[0]:
+        propagated_lanes(raw, variance, scale, start, used, total, width)
+    else:
+        scatter_lanes(raw, used, mean, total, width)
