@@ -1,4 +1,4 @@
-"""Tiles: a few hundred pixels of a stack, loaded with +inf where a value must not be seen; results out."""
+"""Tiles: a few hundred pixels of a stack, +inf where a value must not be seen; and out again."""
 
 # Numba infers the types of the loops.
 # mypy: disallow-untyped-defs=False
@@ -92,11 +92,9 @@ def write_counts(used, n_low, n_high, out_used, out_low, out_high, width):
 @nb.njit(error_model="numpy")
 def write_mask(mask, used, start, out, width):
     """0, but where nothing survived: all the inputs' bits, and no_data."""
-    lost = 0
     for k in range(width):
         out[k] = 0
-        lost += np.int32(used[k] == 0)
-    if lost:
+    if (used[:width] == 0).any():
         for k in range(width):
             if used[k] == 0:
                 bits = NO_DATA
