@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import dask
@@ -223,3 +229,62 @@ def test_a_cluster_does_not_matter(raw, expected, processes, tmp_path):
         (there,) = daskcal.to_fits(lazy, tmp_path / "cluster.fits")
     (here,) = daskcal.to_fits(lazy, tmp_path / "threads.fits")
     assert there.checksum == here.checksum
+
+
+@dataclass(frozen=True)
+class DiesOnce:
+    """A scale that kills the process that works on frame 5, the first time."""
+
+    mark: Path
+
+    def __call__(self, good):
+        level = float(np.median(good))
+        if 1840 < level < 1860 and not self.mark.exists():  # that of frame 5, calibrated
+            self.mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return 1000 / level
+
+
+def test_a_worker_killed_halfway_does_not_matter(raw, tmp_path):
+    distributed = pytest.importorskip("distributed")
+    scale = DiesOnce(tmp_path / "died")
+    (tmp_path / "died").touch()
+    lazy = daskcal.combine(opened(raw, "calibrated"), scale=scale)
+    expected = bits(lazy.compute(scheduler="sync"))
+    scale.mark.unlink()
+    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": "127.0.0.1:0"}
+    with (
+        distributed.LocalCluster(processes=True, **options) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        before = set(client.run(os.getpid).values())
+        assert bits(lazy.compute()) == expected
+        client.wait_for_workers(2, timeout=60)
+        assert scale.mark.exists()
+        assert set(client.run(os.getpid).values()) != before
+
+
+ELSEWHERE = """
+import json, sys
+from pathlib import Path
+import numba
+from test_bits import COMBINES, SOME, combined
+assert numba.config.CPU_NAME == "generic"
+found = [combined(Path(sys.argv[1]), kind, COMBINES[i], scheduler="sync") for kind, i in SOME[::2]]
+print(json.dumps(found))
+"""
+
+
+def test_the_cpu_does_not_matter(raw, expected):
+    environment = os.environ | {
+        "NUMBA_CPU_NAME": "generic",  # no wider SIMD than the architecture's first
+        "NUMBA_CPU_FEATURES": "",
+        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path]),
+    }
+    said = subprocess.run(
+        [sys.executable, "-c", ELSEWHERE, str(raw)], env=environment, check=True,
+        capture_output=True, text=True, timeout=300,
+    ).stdout  # fmt: skip
+    found = [{name: tuple(plane) for name, plane in ds.items()} for ds in json.loads(said)]
+    for ours, key in zip(found, SOME[::2], strict=True):
+        assert {n: (d, tuple(s), h) for n, (d, s, h) in ours.items()} == expected[key]
