@@ -31,7 +31,7 @@ _WHERE = {
         "subtract_overscan",
         "trim_image",
     ),
-    "daskcal.combination": ("combine",),
+    "daskcal.combination": ("combine", "rejected_frames"),
     "daskcal.products": ("to_fits",),
     "daskcal.zarr": ("open_zarr", "to_zarr"),
     "daskcal.night.plan": ("plan_night",),

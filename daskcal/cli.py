@@ -210,54 +210,108 @@ def _summary(ledger: Ledger, output: Path) -> str:
     return "\n".join(lines)
 
 
+REJECTIONS = (
+    "sigma", "minmax", "percentile", "winsorised", "linear_fit", "esd", "averaged_sigma",
+    "variance", "ccdclip", "crreject", "none",
+)  # fmt: skip
+# Options of rejections: the option, the type of its value, and what it is.
+_OF_REJECTIONS: dict[str, tuple[str, Any, str]] = {
+    "low": ("--low", float, "σ below the centre [5]; percentile: share of it [0.2]; "
+            "minmax: lowest values, or which share [1]. inf: off."),
+    "high": ("--high", float, "σ above it [5]; percentile: share of it [0.1]; "
+             "minmax: highest values, or which share [1]. inf: off."),
+    "center": ("--center", click.Choice(["median", "mean"]), "Centre [median]."),
+    "spread": ("--spread", click.Choice(["mad_std", "std"]), "sigma: spread [mad_std]."),
+    "maxiters": ("--maxiters", int, "How often [until nothing changes]."),
+    "sigma_floor": ("--sigma-floor", str, "Smallest σ, or auto [auto]."),
+    "n_keep": ("--n-keep", int, "So many values stay, those nearest the centre [0]."),
+    "fraction": ("--fraction", float, "esd: largest share of outliers [0.3]."),
+    "significance": ("--significance", float, "esd: chance of a false one [0.05]."),
+    "snoise": ("--snoise", float, "ccdclip, crreject: sensitivity noise, of the signal [0]."),
+}  # fmt: skip
+
+
+def _of_rejections(command: Any) -> Any:
+    """The command with the options of all rejections."""
+    for name, (option, kind, text) in reversed(_OF_REJECTIONS.items()):
+        metavar = "F|auto" if name == "sigma_floor" else None
+        command = click.option(option, name, type=kind, metavar=metavar, help=text)(command)
+    return command
+
+
+_statistic = "median, mean or mode of its good pixels, or a header keyword."
+
+
 @main.command("combine")
 @click.argument("files", nargs=-1, required=True)
 @click.option("-o", "--output", metavar="OUT.fits", required=True, help="The combined image.")
-@click.option("--method", type=click.Choice(["average", "median", "sum"]), default="average")
-@click.option("--reject", type=click.Choice(["sigma", "minmax", "none"]), default="sigma")
-@click.option("--low", type=float, help="Sigma: σ below the centre [5]; minmax: lowest values [1].")
-@click.option("--high", type=float, help="Sigma: σ above it [5]; minmax: highest values [1].")
-@click.option("--center", type=click.Choice(["median", "mean"]), help="Sigma: centre [median].")
-@click.option("--spread", type=click.Choice(["mad_std", "std"]), help="Sigma: spread [mad_std].")
-@click.option("--maxiters", type=int, help="Sigma: how often [until nothing changes].")
-@click.option("--sigma-floor", metavar="F|auto", help="Sigma: smallest σ [auto].")
-@click.option("--scale", type=click.Choice(["median", "mean"]), help="Divide each frame by it.")
+@click.option(
+    "--method", type=click.Choice(["average", "median", "lower_median", "sum"]), default="average"
+)
+@click.option(
+    "--reject", metavar="NAME", default="sigma", help=f"One of {', '.join(REJECTIONS)} [sigma]."
+)
+@_of_rejections
+@click.option("--grow", type=float, metavar="R", help="Reject within R pixels of it too [0].")
+@click.option("--scale", metavar="WORD", help=f"Divide each frame by this: {_statistic}")
+@click.option("--zero", metavar="WORD", help="Subtract this from each frame first; as --scale.")
+@click.option("--weights", metavar="WORD", help="Weight of each frame; or inverse_variance.")
+@click.option(
+    "--section", metavar="SECTION", help='Pixels for those: "[100:200, :]" or "fits [1:9,1:9]".'
+)
 @click.option("--unit", type=click.Choice(["adu", "electron"]), help="Where BUNIT does not say.")
 @_memory
 def combine(
     files: tuple[str, ...],
     output: str,
-    method: str,
     reject: str,
-    scale: str | None,
     unit: str | None,
     memory: str | None,
     **options: Any,
 ) -> None:
     """Combine FITS files into one, leaving outliers out."""
     with _exit_status(), _warnings_said() as warned:
+        given = {key: value for key, value in options.items() if value is not None}
+        _check_rejection(reject, given)
         import dask
 
         import daskcal
+        from daskcal.combination.facts import oddities
         from daskcal.night.output import check_targets
 
-        given = {key: value for key, value in options.items() if value is not None}
-        if reject == "minmax":  # the same two words, as numbers of values
-            for side in ("low", "high"):
-                if side in given:
-                    given[f"n_{side}"] = _count(f"--{side}", given.pop(side))
-        if given.get("sigma_floor", "auto") != "auto":
-            given["sigma_floor"] = _number("--sigma-floor", given["sigma_floor"])
         target = Path(output)
         with dask.config.set({} if memory is None else {"daskcal.memory": memory}):
             frames = daskcal.open_frames(files, unit=unit)
             check_targets(target.parent, [target.name], map(str, frames["path"].values))
-            made = daskcal.combine(frames, method=method, reject=reject, scale=scale, **given)
+            made = daskcal.combine(frames, reject=reject, **given)
+            for remark in oddities(frames):
+                _say(f"Note: {remark}", err=True)
             made.attrs["inputs"] = [Path(path).name for path in made.attrs["inputs"]]
             daskcal.to_fits(made, output, overwrite=True)
         _say(f"{output}: {frames.sizes['frame']} frames combined")
     if warned:
         sys.exit(SKIPPED)
+
+
+def _check_rejection(reject: str, given: dict[str, Any]) -> None:
+    """Check options of rejections under their names here, and make them those of `combine`."""
+    choose("--reject", reject, REJECTIONS)
+    floor = given.get("sigma_floor", "auto")
+    if floor != "auto":
+        given["sigma_floor"] = _number("--sigma-floor", floor)
+    if reject == "minmax":  # the same two words, as numbers of values
+        for side in ("low", "high"):
+            if side in given:
+                given[f"n_{side}"] = _count(f"--{side}", given.pop(side))
+    from daskcal.combination.reject import OPTIONS
+
+    for name in given:
+        option = _OF_REJECTIONS.get(name)
+        if option is not None and name not in OPTIONS[reject]:
+            having = [word for word, names in OPTIONS.items() if name in names]
+            raise ArgumentError(
+                f"{option[0]} is not for --reject {reject}, but {', '.join(having)}"
+            )
 
 
 @contextlib.contextmanager
@@ -279,9 +333,14 @@ def _warnings_said() -> Iterator[list[str]]:
             warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
 
 
-def _count(option: str, value: float) -> int:
-    if not value.is_integer():
-        raise ArgumentError(f"{option} {value:g} should be a whole number with --reject minmax")
+def _count(option: str, value: float) -> float:
+    if 0 < value < 1:
+        return value
+    if not value.is_integer() or value < 0:
+        raise ArgumentError(
+            f"{option} {value:g} should be a whole number or a fraction below 1 with --reject "
+            "minmax"
+        )
     return int(value)
 
 

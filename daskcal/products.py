@@ -31,7 +31,8 @@ from daskcal.temporaries import give_up
 
 PLANES = ("image", "uncert", "mask")
 _BAND = 1 << 20  # pixels of a band of one frame
-_AT_ONCE = 4  # frames computed together: enough to keep threads busy, few enough for memory
+_AT_ONCE = 4  # frames in the making: enough to keep threads busy, few enough for memory
+_TOGETHER = 32  # frames in one graph, which reads its masters once
 
 __all__ = ["open_master", "product_names", "to_fits"]
 
@@ -94,18 +95,19 @@ def to_fits(
     else:
         targets = _frame_targets(ds, path, names)
         jobs = [_frame_job(ds, i, planes) for i in range(ds.sizes["frame"])]
-    sinks = [
-        fits_sink(target, job(), overwrite=overwrite, compress=compress)
-        for target, job in zip(targets, jobs, strict=True)
-    ]
+    sinks: list[da.Array] = []
+    for target, job in zip(targets, jobs, strict=True):
+        waits = compute and len(sinks) % _TOGETHER >= _AT_ONCE
+        after = sinks[-_AT_ONCE] if waits else None
+        sinks.append(fits_sink(target, job(), overwrite=overwrite, compress=compress, after=after))
     return _computed(sinks, targets) if compute else sinks
 
 
 def _computed(sinks: list[da.Array], targets: list[Path]) -> list[Written]:
     written: list[Written] = []
     try:
-        for at in range(0, len(sinks), _AT_ONCE):
-            written += dask.compute(*sinks[at : at + _AT_ONCE])
+        for at in range(0, len(sinks), _TOGETHER):
+            written += dask.compute(*sinks[at : at + _TOGETHER])
     except BaseException:
         for target in targets:
             give_up(target)
@@ -196,8 +198,12 @@ def band_of_frame(columns: int) -> int:
 
 def _frame_job(ds: xr.Dataset, i: int, planes: Sequence[str]) -> Callable[[], list[Plane]]:
     rows = band_of_frame(ds.sizes["x"])
+    needed = ["image"]
+    needed += ["variance", "variance_shared"] if "uncert" in planes else []
+    needed += ["mask"] if "mask" in planes else []
+    pixels = ds[[name for name in needed if name in ds]]  # what is not written is not computed
     return lambda: _planes(
-        blocks(ds.isel(frame=[i]), frame=1, rows=rows), planes, _frame_cards(ds, i)
+        blocks(pixels.isel(frame=[i]), frame=1, rows=rows), planes, _frame_cards(ds, i)
     )
 
 
@@ -232,8 +238,9 @@ def _pixels(ds: xr.Dataset, name: str) -> da.Array:
 
 
 def _std(*variances: np.ndarray) -> np.ndarray:
+    total = variances[0] if len(variances) == 1 else np.add(*variances)
     with np.errstate(invalid="ignore"):  # NaN stays NaN
-        return np.sqrt(sum(variances)).astype(np.float32)
+        return np.sqrt(total).astype(np.float32, copy=False)
 
 
 def _flag_cards(ds: xr.Dataset) -> str:
@@ -251,7 +258,7 @@ def _flag_cards(ds: xr.Dataset) -> str:
 def _frame_cards(ds: xr.Dataset, i: int) -> str:
     cards = str(ds["cards"].values[i]) if "cards" in ds.coords else ""
     values = normalise(parse(cards.encode("ascii", "replace")).values)
-    steps = spelled_out(ds.isel(frame=[i]))
+    steps = spelled_out(ds.drop_vars(list(ds.data_vars)).isel(frame=[i]))
     gain = next((r.parameters.get("gain") for r in steps if r.step == "gain_correct"), None)
     shift, origin = _place(ds, values, cards)
     return product_cards(

@@ -43,7 +43,7 @@ class Reads:
 @contextmanager
 def counted_reads(monkeypatch: pytest.MonkeyPatch) -> Iterator[Reads]:
     """Count what the one function that reads plain pixels reads."""
-    reads, fill = Reads(), pixel_reader._fill
+    reads, fill = Reads(), pixel_reader.fill
 
     def counting(source: Any, handle: int, target: np.ndarray, offset: int) -> None:
         reads.bytes += target.nbytes
@@ -51,7 +51,7 @@ def counted_reads(monkeypatch: pytest.MonkeyPatch) -> Iterator[Reads]:
         fill(source, handle, target, offset)
 
     with monkeypatch.context() as patch:
-        patch.setattr(pixel_reader, "_fill", counting)
+        patch.setattr(pixel_reader, "fill", counting)
         yield reads
 
 

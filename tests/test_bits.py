@@ -32,6 +32,9 @@ COMBINES = [
     {"center": "mean", "spread": "std", "low": 2, "high": 2, "scale": "mean"},
     {"center": "median", "spread": "std", "low": 2, "high": 2, "sigma_floor": 0},
     {"scale": np.ptp, "low": 2, "high": None},
+    {"reject": "averaged_sigma", "weights": "mode", "zero": "mean", "rejected": True},
+    {"reject": "ccdclip", "method": "lower_median", "scale": "mode", "section": "[3:9, 2:]"},
+    {"reject": "variance", "weights": "inverse_variance", "dtype": "float64"},
 ]
 KINDS = ["raw", "floating", "calibrated"]
 
@@ -97,7 +100,7 @@ def bits(ds):
 def combined(folder, kind, options, rows=None, **where):
     with pytest.MonkeyPatch.context() as patch:
         if rows is not None:
-            patch.setattr("daskcal.combination.band_rows", lambda _: rows)
+            patch.setattr("daskcal.combination.planes.band_rows", lambda *_, **__: rows)
         lazy = daskcal.combine(opened(folder, kind), **options)
         if rows is not None:
             assert lazy.image.data.chunks[0][0] == rows
@@ -176,7 +179,7 @@ def test_files_have_the_same_bytes(raw, tmp_path, compress):
     digests = set()
     for i, rows in enumerate(HEIGHTS):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("daskcal.combination.band_rows", lambda _, rows=rows: rows)
+            patch.setattr("daskcal.combination.planes.band_rows", lambda *_, rows=rows, **__: rows)
             patch.setattr("daskcal.products._BAND", rows * COLUMNS)
             frames = opened(raw, "calibrated")
             made = daskcal.to_fits(

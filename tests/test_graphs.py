@@ -76,7 +76,7 @@ def nothing_is_computed():
         raise AssertionError("something was computed or read")
 
     with pytest.MonkeyPatch.context() as patch, dask.config.set(scheduler=refuse):
-        patch.setattr(reading, "_fill", refuse)
+        patch.setattr(reading, "fill", refuse)
         yield
 
 
@@ -89,9 +89,9 @@ def reads():
         found.append((source.path, offset, offset + target.nbytes))
         return original(source, handle, target, offset)
 
-    original = reading._fill
+    original = reading.fill
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reading, "_fill", fill)
+        patch.setattr(reading, "fill", fill)
         yield found
 
 
@@ -161,7 +161,7 @@ def test_calibration_adds_its_masters_bands_and_nothing_else(frames, masters, tm
         master = reduced(frames.isel(frame=slice(n)), masters)
         (file,) = daskcal.to_fits(master, tmp_path / "master.fits", compute=False)
         found[n] = kinds(file)
-    assert found[N]["combine_planes"] == found[N]["fits-band"] == BANDS
+    assert found[N]["combine_band"] == found[N]["fits-band"] == BANDS
     assert "daskcal-block" not in found[N]  # reading, calibrating and combining are one task
     planes = 3 + 4 + 3  # of bias, dark and flat: each is read once and cut into bands
     assert sum(found[N].values()) == sum(found[10].values())
@@ -190,7 +190,8 @@ def test_the_table_of_frames_travels_once(frames, masters):
     sizes = {}
     for n, bands in ((10, 4), (10, 16), (N, 4), (N, 16)):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("daskcal.combination.band_rows", lambda _, rows=ROWS // bands: rows)
+            rows = ROWS // bands
+            patch.setattr("daskcal.combination.planes.band_rows", lambda *_, rows=rows, **__: rows)
             graph = tasks(reduced(frames.isel(frame=slice(n)), masters).image)
         sizes[n, bands] = sum(len(pickle.dumps(task)) for task in graph.values())
     assert (sizes[N, 4] - sizes[10, 4]) / (N - 10) < 200  # bytes a frame
@@ -259,6 +260,16 @@ def test_calibrated_frames_are_read_once_with_their_overscan(frames, masters):
     raw = [read for read in found if "thousand" in read[0]]
     assert n_bytes(raw) == 4 * FRAME_BYTES
     assert_each_byte_once(raw)
+
+
+def test_frames_that_are_written_read_their_master_once(frames, masters, tmp_path):
+    some = daskcal.subtract_overscan(frames.isel(frame=slice(1, 12)), "[:, 72:]")
+    some = daskcal.trim_image(some, TRIMMED)
+    science = daskcal.subtract_bias(some, daskcal.open_master(masters["bias"]))
+    with reads() as found:
+        assert len(daskcal.to_fits(science, tmp_path / "science")) == 11
+    assert str(masters["bias"]) in {path for path, *_ in found}
+    assert_each_byte_once(found)
 
 
 def test_a_fitted_overscan_reads_the_overscan_pixels_twice_and_no_others(tmp_path):

@@ -352,6 +352,38 @@ def test_a_failing_frame_leaves_no_trace(raw: Path, tmp_path: Path) -> None:
     assert {name: (folder / name).read_bytes() for name in os.listdir(folder)} == before
 
 
+def test_few_files_are_in_the_making_at_once(tmp_path: Path) -> None:
+    folder, out = tmp_path / "raw", tmp_path / "out"
+    folder.mkdir()
+    for i in range(11):
+        fits.writeto(folder / f"n{i:02d}.fits", np.full((NY, NX), i, np.uint16))
+    frames = open_frames(folder, unit="adu")
+    most = []
+
+    def look(block: np.ndarray) -> np.ndarray:
+        most.append(sum(name.startswith(".") for name in os.listdir(out)))
+        return block
+
+    seen = frames["image"].data.map_blocks(look, meta=np.empty((0, 0, 0), "u2"))
+    written = to_fits(frames.assign(image=frames["image"].copy(data=seen)), out)
+    assert [fits.getdata(one.path).max() for one in written] == list(range(11))
+    assert len(most) == 11
+    assert max(most) <= 4
+
+
+def test_what_is_not_written_is_not_computed(raw: Path, tmp_path: Path) -> None:
+    frames = calibrated(raw)
+
+    def burn(block: np.ndarray) -> np.ndarray:
+        raise RuntimeError("the camera is on fire")
+
+    burnt = frames["variance"].data.map_blocks(burn, meta=np.empty((0, 0, 0), "f4"))
+    frames["variance"] = frames["variance"].copy(data=burnt)
+    for one in to_fits(frames, tmp_path / "o", planes=["image", "mask"]):
+        with fits.open(one.path) as hdus:
+            assert [hdu.name for hdu in hdus] == ["PRIMARY", "MASK"]
+
+
 def test_refusals(raw: Path, tmp_path: Path) -> None:
     frames = calibrated(raw)
     with pytest.raises(OutputError, match="there is no folder"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
@@ -12,10 +12,13 @@ import xarray as xr
 from daskcal.calibration.facts import require_order
 from daskcal.calibration.masters import as_master, defined, fitted, require_alike
 from daskcal.frames.blocks import assign, recover
-from daskcal.frames.recipe import Block, Step, with_plane
+from daskcal.frames.recipe import Step, with_plane
 from daskcal.frames.steps import StepRecord, with_step
 from daskcal.frames.units import require_unit
 from daskcal.strict import strict_keywords
+
+if TYPE_CHECKING:
+    from daskcal.frames.program import Program
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -29,17 +32,14 @@ class SubtractBias(Step):
         shared = ("variance_shared",) if "variance" in self.names else ()
         return with_plane(before, "mask", *shared)
 
-    def apply(self, block: Block, frames: slice, arrays: Sequence[np.ndarray]) -> None:
+    def add(self, program: Program, frames: slice, arrays: Sequence[np.ndarray]) -> None:
         bias = dict(zip(self.names, arrays, strict=True))
-        image = block.promote()
         values, bits = defined(bias)
-        image -= values
+        program.subtract(values)
         for plane in ("variance", "variance_shared"):
             if plane in bias:
-                shared = block.zeros("variance_shared")
-                shared += bias[plane]
-        mask = block.masked()
-        mask |= bits
+                program.share(bias[plane])
+        program.flag(bits)
 
 
 @strict_keywords

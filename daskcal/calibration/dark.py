@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import dask.array as da
 import numpy as np
@@ -16,10 +16,13 @@ from daskcal.calibration.gain import CorrectGain
 from daskcal.calibration.masters import Master, as_master, defined, fitted, require_alike
 from daskcal.errors import ArgumentError, CalibrationError
 from daskcal.frames.blocks import Stack, assign, recover
-from daskcal.frames.recipe import Block, Input, Step, with_plane
+from daskcal.frames.recipe import Input, Step, with_plane
 from daskcal.frames.steps import StepRecord, keep_each, steps_of, with_step
 from daskcal.frames.units import require_unit
 from daskcal.strict import strict_keywords
+
+if TYPE_CHECKING:
+    from daskcal.frames.program import Program
 
 BIAS_VARIANCE = "bias_variance"  # an input beside a dark's planes: what its own bias added
 
@@ -43,31 +46,24 @@ class SubtractDark(Step):
         noisy = any("variance" in names for names in self.names)
         return with_plane(before, "mask", *(("variance_shared",) if noisy else ()))
 
-    def apply(self, block: Block, frames: slice, arrays: Sequence[np.ndarray]) -> None:
+    def add(self, program: Program, frames: slice, arrays: Sequence[np.ndarray]) -> None:
         rest = iter(arrays)
-        darks = [{name: next(rest) for name in names} for names in self.names]
-        image, mask = block.promote(), block.masked()
-        shared = block.zeros("variance_shared") if any("variance" in d for d in darks) else None
-        known = [defined(dark) for dark in darks]
-        for i, which in enumerate(self.which[frames]):
-            at = frames.start + i
-            k = float(self.factor[at])
-            values, bits = known[which]
-            image[i] -= values if k == 1 else image.dtype.type(k) * values
-            mask[i] |= bits
-            if shared is not None and "variance" in darks[which]:
-                shared[i] += _shared_noise(darks[which], k, float(self.bias_scale[at]))
-                np.maximum(shared[i], 0, out=shared[i])  # where rounding left less than nothing
-
-
-def _shared_noise(dark: dict[str, np.ndarray], k: float, bias_scale: float) -> np.ndarray:
-    """What subtracting k · dark adds to the shared variance."""
-    noise = k**2 * dark["variance"]
-    if BIAS_VARIANCE in dark:
-        return noise + ((1 - k) ** 2 - 1) * bias_scale * dark[BIAS_VARIANCE]
-    if "variance_shared" in dark:
-        noise = noise + k**2 * dark["variance_shared"]
-    return noise
+        for n, names in enumerate(self.names):
+            dark = {name: next(rest) for name in names}
+            its_own = self.which[frames] == n
+            k = np.where(its_own, self.factor[frames], np.nan)
+            values, bits = defined(dark)
+            program.subtract(values, k)
+            program.flag(bits, k)
+            if "variance" not in dark:
+                continue
+            if BIAS_VARIANCE in dark:
+                more = ((1 - k) ** 2 - 1) * self.bias_scale[frames]
+                program.share_two(dark["variance"], k**2, dark[BIAS_VARIANCE], more)
+            elif "variance_shared" in dark:
+                program.share_two(dark["variance"], k**2, dark["variance_shared"], k**2)
+            else:
+                program.share(dark["variance"], k**2)
 
 
 @strict_keywords

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import dask.array as da
 import numpy as np
@@ -15,10 +15,13 @@ from daskcal.calibration.masters import as_master, fitted
 from daskcal.errors import CalibrationError, GeometryError
 from daskcal.frames.blocks import assign, describe_input, recover
 from daskcal.frames.masks import Flag
-from daskcal.frames.recipe import Block, Step, with_plane
+from daskcal.frames.recipe import Step, with_plane
 from daskcal.frames.sections import Section
 from daskcal.frames.steps import MasterId, StepRecord, keep_each, steps_of, with_step
 from daskcal.strict import strict_keywords
+
+if TYPE_CHECKING:
+    from daskcal.frames.program import Program
 
 _KEEP_VALUES = ("flag_saturated", "flag_bad", "flag_hot", "trim_image")  # steps that do
 
@@ -40,9 +43,8 @@ class FlagSaturated(_Flagging):
     level: np.ndarray
     per_frame: ClassVar[tuple[str, ...]] = ("level",)
 
-    def apply(self, block: Block, frames: slice, arrays: Sequence[np.ndarray]) -> None:
-        mask = block.masked()
-        mask[block.image >= self.level[frames, None, None]] |= Flag.SATURATED
+    def add(self, program: Program, frames: slice, arrays: Sequence[np.ndarray]) -> None:
+        program.flag_from(self.level[frames], Flag.SATURATED)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -51,9 +53,8 @@ class FlagWhere(_Flagging):
 
     bit: np.uint16
 
-    def apply(self, block: Block, frames: slice, arrays: Sequence[np.ndarray]) -> None:
-        mask = block.masked()
-        mask |= np.where(arrays[0] != 0, self.bit, np.uint16(0))
+    def add(self, program: Program, frames: slice, arrays: Sequence[np.ndarray]) -> None:
+        program.flag(np.where(arrays[0] != 0, self.bit, np.uint16(0)))
 
 
 @strict_keywords

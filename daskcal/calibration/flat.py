@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dask.array as da
 import numpy as np
@@ -14,10 +14,13 @@ from daskcal.calibration.masters import Master, as_master, fitted
 from daskcal.errors import ArgumentError, CalibrationError, choose
 from daskcal.frames.blocks import assign, describe_input, recover
 from daskcal.frames.masks import Flag
-from daskcal.frames.recipe import Block, Step, with_plane
+from daskcal.frames.recipe import Step, with_plane
 from daskcal.frames.steps import StepRecord, with_step
 from daskcal.frames.units import require_unit
 from daskcal.strict import strict_keywords
+
+if TYPE_CHECKING:
+    from daskcal.frames.program import Program
 
 DARKEST = 1e-6  # of the mean: dividing by less overflows float32, and no detector is so uneven
 
@@ -33,27 +36,20 @@ class CorrectFlat(Step):
         noisy = "variance" in self.names
         return with_plane(before, "mask", *(("variance_shared",) if noisy else ()))
 
-    def apply(self, block: Block, frames: slice, arrays: Sequence[np.ndarray]) -> None:
+    def add(self, program: Program, frames: slice, arrays: Sequence[np.ndarray]) -> None:
         *planes, norm = arrays
         flat = dict(zip(self.names, planes, strict=True))
-        image, mask = block.promote(), block.masked()
-        f = (flat["image"] / float(norm)).astype(image.dtype)
-        low = ~(f > DARKEST) | ~np.isfinite(f) | (f < self.min_value)
-        f[low] = np.nan
-        image /= f
-        square = f * f
-        for plane in ("variance", "variance_shared"):
-            if getattr(block, plane) is not None:
-                values = block.zeros(plane)
-                values /= square
+        f = (flat["image"] / float(norm)).astype(program.dtype, copy=False)
+        low = ~((f > DARKEST) & (f >= self.min_value) & (f < np.inf))
+        if low.any():
+            f[low] = np.nan
+            program.flag(np.where(low, Flag.LOW_FLAT, np.uint16(0)))
+        program.divide(f)
+        if "mask" in flat:
+            program.flag(flat["mask"])
         if "variance" in flat:
             noise = flat["variance"] + flat.get("variance_shared", 0)
-            noise = (noise / float(norm) ** 2).astype(image.dtype) / square
-            shared = block.zeros("variance_shared")
-            shared += image * image * noise
-        mask |= np.where(low, Flag.LOW_FLAT, 0).astype(np.uint16)
-        if "mask" in flat:
-            mask |= flat["mask"]
+            program.share_square((noise / float(norm) ** 2).astype(f.dtype, copy=False) / (f * f))
 
 
 @strict_keywords

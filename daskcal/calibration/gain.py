@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import xarray as xr
@@ -12,10 +12,13 @@ import xarray as xr
 from daskcal.calibration.facts import frame_name, known_values
 from daskcal.errors import CalibrationError, UnitError
 from daskcal.frames.blocks import assign, recover
-from daskcal.frames.recipe import Block, Step
+from daskcal.frames.recipe import Step
 from daskcal.frames.steps import StepRecord, keep_each, with_step
 from daskcal.frames.units import require_unit
 from daskcal.strict import strict_keywords
+
+if TYPE_CHECKING:
+    from daskcal.frames.program import Program
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -25,13 +28,8 @@ class CorrectGain(Step):
     gain: np.ndarray
     per_frame: ClassVar[tuple[str, ...]] = ("gain",)
 
-    def apply(self, block: Block, frames: slice, arrays: Sequence[np.ndarray]) -> None:
-        gain = self.gain[frames, None, None].astype(block.promote().dtype)
-        block.image *= gain
-        for plane in ("variance", "variance_shared"):
-            if getattr(block, plane) is not None:
-                values = block.zeros(plane)
-                values *= gain * gain
+    def add(self, program: Program, frames: slice, arrays: Sequence[np.ndarray]) -> None:
+        program.multiply(self.gain[frames])
 
 
 @strict_keywords

@@ -11,10 +11,11 @@ import numpy as np
 import xarray as xr
 
 from daskcal.errors import ArgumentError, CalibrationError, GeometryError, UnitError
+from daskcal.frames.block import PLANES
 from daskcal.frames.blocks import Stack, describe_input
 from daskcal.frames.detector import RawWindow, raw_window, require_cover, require_same_origin
 from daskcal.frames.masks import Flag
-from daskcal.frames.recipe import PLANES, Input
+from daskcal.frames.recipe import Input
 from daskcal.frames.sections import Section
 from daskcal.frames.steps import MasterId, StepRecord, last_step, steps_of
 
@@ -138,13 +139,20 @@ def fitted(master: Master, stack: Stack, frames: xr.Dataset, unit: str = "") -> 
     return master
 
 
-def defined(planes: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """A band of a master with NaN where it has no value, and its mask with bits for those."""
+def defined(planes: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray | None]:
+    """A band of a master with NaN where it has no value, and its mask with bits for those.
+
+    Without a mask, and none for an image that has values everywhere.
+    """
     image = planes["image"]
+    mask = planes.get("mask")
     finite = np.isfinite(image)
-    mask = planes.get("mask", np.uint16(0))
-    bits = np.where(finite | (mask != 0), mask, Flag.NO_DATA).astype(np.uint16)
-    return (image if finite.all() else np.where(finite, image, np.nan)), bits
+    if finite.all():
+        return image, mask
+    if mask is None:
+        mask = np.zeros(image.shape, np.uint16)
+    bits = np.where(finite | (mask != 0), mask, Flag.NO_DATA)
+    return np.where(finite, image, np.nan), bits
 
 
 def _dataset(master: Any, what: str) -> xr.Dataset:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dask.array as da
 import numpy as np
@@ -15,12 +15,14 @@ from daskcal.calibration.robust import HALF_STEP, MAD_TO_SIGMA, median_of_define
 from daskcal.calibration.trim import find_section
 from daskcal.errors import ArgumentError, GeometryError, choose
 from daskcal.frames.blocks import Stack, assign, describe_input, pack, recover
-from daskcal.frames.masks import Flag
-from daskcal.frames.recipe import Block, Step, with_plane
+from daskcal.frames.recipe import Step, with_plane
 from daskcal.frames.sections import Section
 from daskcal.frames.steps import StepRecord, with_step
 from daskcal.frames.units import require_unit
 from daskcal.strict import strict_keywords
+
+if TYPE_CHECKING:
+    from daskcal.frames.program import Program
 
 MODELS = ("polynomial", "legendre", "spline")
 FIT_CLIP = 5.0  # σ: lines this far from a fit (a bad row, a bright star's bleed) do not shape it
@@ -36,17 +38,13 @@ class LineLevel:
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
         """Levels of pixels (..., n), float64; NaN where all n are undefined."""
-        values = pixels.astype(np.float64)
-        if self.clip is not None:
-            centre = median_of_defined(values)[..., None]
-            spread = MAD_TO_SIGMA * median_of_defined(np.abs(values - centre))[..., None]
-            values[np.abs(values - centre) > self.clip * np.maximum(spread, HALF_STEP)] = np.nan
-        if self.method == "median":
-            return median_of_defined(values)
-        good = np.isfinite(values)
-        count = good.sum(axis=-1)
-        total = np.where(good, values, 0).sum(axis=-1)
-        return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+        from daskcal.calibration.loops import line_levels
+
+        lines = np.ascontiguousarray(pixels).reshape(-1, pixels.shape[-1])
+        levels = np.empty(len(lines))
+        clip = np.inf if self.clip is None else float(self.clip)
+        line_levels(lines, self.method == "median", clip, HALF_STEP, MAD_TO_SIGMA, levels)
+        return levels.reshape(pixels.shape[:-1])
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -67,10 +65,9 @@ class RowOverscan(Step):
     def planes(self, before: tuple[str, ...]) -> tuple[str, ...]:
         return with_plane(before, "mask")
 
-    def apply(self, block: Block, frames: slice, arrays: Sequence[np.ndarray]) -> None:
-        columns = slice(self.section.x0 - block.section.x0, self.section.x1 - block.section.x0)
-        levels = self.level(_defined(block, columns))
-        _subtract(block, levels[:, :, None])
+    def add(self, program: Program, frames: slice, arrays: Sequence[np.ndarray]) -> None:
+        seen = program.pixels(self.section.x0, self.section.x1)
+        program.subtract_rows(np.concatenate([self.level(some) for some in seen], axis=1))
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -80,10 +77,11 @@ class LevelOverscan(Step):
     def planes(self, before: tuple[str, ...]) -> tuple[str, ...]:
         return with_plane(before, "mask")
 
-    def apply(self, block: Block, frames: slice, arrays: Sequence[np.ndarray]) -> None:
-        (levels,) = arrays
-        along_rows = self.inputs[0].index == "fy"
-        _subtract(block, levels[:, :, None] if along_rows else levels[:, None, :])
+    def add(self, program: Program, frames: slice, arrays: Sequence[np.ndarray]) -> None:
+        if self.inputs[0].index == "fy":
+            program.subtract_rows(arrays[0])
+        else:
+            program.subtract_columns(arrays[0])
 
 
 @strict_keywords
@@ -208,7 +206,6 @@ def _with_levels(
     window = stack.section
     wanted = (window.y0, window.y1) if axis == "row" else (window.x0, window.x1)
     first = section.y0 if axis == "row" else section.x0
-    has_mask = "mask" in stack.recipe.planes
     size = wanted[1] - wanted[0]
     levels = da.blockwise(
         _frame_levels,
@@ -217,7 +214,6 @@ def _with_levels(
         "fyx",
         concatenate=False,
         new_axes={"l": size},
-        mask_at=stack.recipe.planes.index("mask") if has_mask else None,
         along_rows=axis == "row",
         level=level,
         model=model,
@@ -234,7 +230,6 @@ def _with_levels(
 def _frame_levels(
     packed: list,
     *,
-    mask_at: int | None,
     along_rows: bool,
     level: LineLevel,
     model: str | None,
@@ -243,11 +238,12 @@ def _frame_levels(
     wanted: tuple[int, int],
 ) -> np.ndarray:
     """Levels (1, lines) of one frame at the `wanted` lines, from its overscan pixels."""
-    planes = packed[0][0]
-    pixels = planes[0].astype(np.float64)
-    if mask_at is not None:
-        pixels[planes[mask_at] != 0] = np.nan
-    found = level(pixels[0] if along_rows else pixels[0].T)
+    band = packed[0][0]
+    planes = dict(zip(band.recipe.planes, band.planes(), strict=True))
+    pixels = planes["image"][0].astype(np.float64)
+    if "mask" in planes:
+        pixels[planes["mask"][0] != 0] = np.nan
+    found = level(pixels if along_rows else pixels.T)
     lines = np.arange(first, first + found.size)
     at = np.arange(*wanted)
     if model is None:
@@ -312,18 +308,3 @@ def _curve(
         return make_lsq_spline(x, y, knots, k=3)
     family = {"polynomial": np.polynomial.Polynomial, "legendre": np.polynomial.Legendre}[model]
     return family.fit(x, y, order, domain=span)
-
-
-def _defined(block: Block, columns: slice) -> np.ndarray:
-    pixels = block.image[:, :, columns]
-    if block.mask is None:
-        return pixels
-    return np.where(block.mask[:, :, columns] != 0, np.nan, pixels)
-
-
-def _subtract(block: Block, levels: np.ndarray) -> None:
-    image = block.promote()
-    image -= levels.astype(image.dtype)
-    mask = block.masked()
-    if not np.isfinite(levels).all():
-        mask |= np.where(np.isfinite(levels), 0, Flag.NO_DATA).astype(np.uint16)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import xarray as xr
@@ -13,10 +13,13 @@ from daskcal.calibration.facts import frame_name, known_values, require_order
 from daskcal.calibration.gain import applied_gain
 from daskcal.errors import ArgumentError, CalibrationError
 from daskcal.frames.blocks import assign, recover
-from daskcal.frames.recipe import Block, Step, with_plane
+from daskcal.frames.recipe import Step, with_plane
 from daskcal.frames.steps import StepRecord, keep_each, last_step, with_step
 from daskcal.frames.units import require_unit
 from daskcal.strict import strict_keywords
+
+if TYPE_CHECKING:
+    from daskcal.frames.program import Program
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -31,17 +34,8 @@ class CreateVariance(Step):
     def planes(self, before: tuple[str, ...]) -> tuple[str, ...]:
         return with_plane(before, "variance")
 
-    def apply(self, block: Block, frames: slice, arrays: Sequence[np.ndarray]) -> None:
-        image = block.promote()
-
-        def each(values: np.ndarray) -> np.ndarray:
-            return values[frames, None, None].astype(image.dtype)
-
-        signal = image - each(self.bias_level)
-        np.maximum(signal, 0, out=signal)
-        signal *= each(self.poisson)
-        signal += each(self.constant)
-        block.variance = signal
+    def add(self, program: Program, frames: slice, arrays: Sequence[np.ndarray]) -> None:
+        program.own_noise(self.bias_level[frames], self.poisson[frames], self.constant[frames])
 
 
 @strict_keywords

@@ -2,29 +2,71 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
-import dask.array as da
 import numpy as np
 import xarray as xr
 
+from daskcal.combination.bands import Combination
 from daskcal.combination.facts import master_attrs
-from daskcal.combination.kernels import Reject, combine_block, working_dtype
-from daskcal.combination.reject import MinMax, NoRejection, Rejection, SigmaClip, rejection
-from daskcal.combination.scale import ScaleLike, frame_scales
+from daskcal.combination.kernels import working_dtype
+from daskcal.combination.noise import noise_model, variance_slopes
+from daskcal.combination.planes import combined_planes, rejected_frames
+from daskcal.combination.reject import rejection
+from daskcal.combination.rejections import (
+    ESD,
+    AveragedSigmaClip,
+    CCDClip,
+    CRReject,
+    LinearFit,
+    MinMax,
+    NoRejection,
+    PercentileClip,
+    Rejection,
+    SigmaClip,
+    VarianceClip,
+    Winsorised,
+    is_number,
+)
+from daskcal.combination.scale import (
+    ROWS,
+    SCALE,
+    WEIGHTS,
+    ZERO,
+    FrameNumbers,
+    ScaleLike,
+    SectionLike,
+    frame_names,
+    numbers_of_frames,
+    per_frame,
+    statistics_section,
+)
 from daskcal.errors import ArgumentError, choose
-from daskcal.frames.blocks import Stack, pack, recover
+from daskcal.frames.blocks import recover
 from daskcal.frames.masks import MASK_ATTRS
-from daskcal.frames.memory import band_rows
 from daskcal.frames.steps import StepRecord
 from daskcal.frames.units import require_unit
 
-__all__ = ["MinMax", "NoRejection", "Rejection", "SigmaClip", "combine"]
+__all__ = [
+    "ESD",
+    "AveragedSigmaClip",
+    "CCDClip",
+    "CRReject",
+    "LinearFit",
+    "MinMax",
+    "NoRejection",
+    "PercentileClip",
+    "Rejection",
+    "SigmaClip",
+    "VarianceClip",
+    "Winsorised",
+    "combine",
+    "rejected_frames",
+]
 
-METHODS = ("average", "median", "sum")
-HALF_STEP = 0.5  # of the converter: its rounding hides what is smaller
+METHODS = ("average", "median", "lower_median", "sum")
 MOST_FRAMES = 65535  # n_used and its like are uint16
+INVERSE_VARIANCE = "inverse_variance"
 
 
 def combine(
@@ -33,27 +75,59 @@ def combine(
     method: str = "average",
     reject: str | Rejection | None = "sigma",
     scale: ScaleLike = None,
+    zero: FrameNumbers = None,
+    weights: FrameNumbers = None,
+    section: SectionLike = None,
+    grow: float = 0,
+    rejected: bool = False,
+    dtype: str | np.dtype | type | None = None,
     **options: Any,
 ) -> xr.Dataset:
     """Combine frames into one image, leaving outliers out.
 
-    Masked and undefined values never count. Each value is first multiplied by its frame's scale;
-    then outliers are rejected; then the survivors are combined.
+    Masked and undefined values never count. Values become (value - zero)·scale with the numbers of
+    their frame; then outliers are rejected; then the survivors are combined.
 
     Parameters
     ----------
     frames : xarray.Dataset
         With ``image (frame, y, x)``, and ``variance``, ``variance_shared`` and ``mask`` if any.
-    method : {"average", "median", "sum"}
-        ``sum`` is the number of frames times the mean of the survivors.
-    reject : {"sigma", "minmax", "none"} or Rejection
-        What is left out. `options` are those of it, with their defaults: for ``sigma`` ``low=5``,
-        ``high=5``, ``center="median"``, ``spread="mad_std"``, ``maxiters=None`` and
-        ``sigma_floor="auto"`` (see `SigmaClip`); for ``minmax`` ``n_low=1`` and ``n_high=1`` (see
-        `MinMax`).
-    scale : {"median", "mean"}, callable, sequence of float or None
-        Factor of each frame: one over its median or mean; what a callable makes of its good
-        pixels (1-D, float64); numbers.
+    method : {"average", "median", "lower_median", "sum"}
+        ``lower_median`` is the lower one of the two middle values of an even number. ``sum`` is the
+        number of frames times the mean of the survivors.
+    reject : str, Rejection or None
+        What is left out; `options` are those of it, with their defaults. By name: ``sigma``
+        (`SigmaClip`: ``low=5``, ``high=5``, ``center="median"``, ``spread="mad_std"``,
+        ``maxiters=None``, ``sigma_floor="auto"``, ``n_keep=0``), ``minmax`` (`MinMax`),
+        ``percentile`` (`PercentileClip`), ``winsorised`` (`Winsorised`), ``linear_fit``
+        (`LinearFit`), ``esd`` (`ESD`), ``averaged_sigma`` (`AveragedSigmaClip`), ``variance``
+        (`VarianceClip`), ``ccdclip`` (`CCDClip`), ``crreject`` (`CRReject`) and ``none``. A
+        threshold of 0 leaves out all that lies on that side of the centre; None and infinity turn
+        the side off.
+    scale, zero, weights : str, sequence of float or None
+        For each frame, by what its values are multiplied, what is first subtracted from them, and
+        its weight in an average. ``"median"``, ``"mean"`` or ``"mode"`` is that statistic of the
+        frame's good pixels in `section`, before anything is scaled; another word is the header
+        keyword or coordinate that holds the number, such as ``"exptime"``. What is so named
+        *divides* as a scale (1/median), is subtracted as a zero and multiplies as a weight.
+        Numbers are meant as they stand: factors, levels, weights. A scale can be a callable, which
+        gets the good pixels (1-D, float64) and returns the factor. ``weights="inverse_variance"``
+        weights every value by 1/V, with V its variance at the level of the stack: V + (c - x)/gain
+        for the mean c of the survivors, since its own photon noise would give the values that
+        happen to be low more weight.
+    section : str, slice or tuple of slice, optional
+        The pixels that statistics are of: ``"[100:200, :]"`` or ``np.s_[100:200, :]`` of the frames
+        as they are, ``"fits [1:2048,101:200]"`` as FITS writes it, of the raw frame; all if not
+        given.
+    grow : float
+        Values within so many pixels of a rejected one of the same frame are rejected too (a disc in
+        y and x, its edge included), after the rejection; 0 is none. They count as low or high by
+        the side of the image on which they lie, as it was before.
+    rejected : bool
+        Whether to say as well which values were rejected.
+    dtype : {"float32", "float64"}, optional
+        Of the result and of what is computed; if not given, float32 for 8- and 16-bit integers and
+        float32, float64 for what float32 cannot hold. Sums and statistics are always float64.
 
     Returns
     -------
@@ -63,18 +137,33 @@ def combine(
         ``variance_shared`` where the frames have it (the mean of theirs: it does not average
         down); ``mask`` (bits only where no good value was left, and those are NaN and
         ``no_data``); ``n_used``; with rejection ``n_low`` and ``n_high``, how many were rejected
-        on either side.
+        on either side. With `rejected` also ``rejected (input_byte, y, x)``, uint8, of which bit
+        i % 8 of byte i // 8 says whether the value of frame i was rejected (`rejected_frames`
+        unpacks it), and ``rejected_fraction (input,)``, the share of each frame's good values that
+        was; and ``scale``, ``zero`` and ``weights (input,)`` as they were used, where given. The
+        coordinate ``input`` is the frames' paths.
 
     Raises
     ------
-    ArgumentError, UnknownKeywordError
-        A word, number or keyword that cannot be used, before anything is read.
+    ArgumentError, GeometryError, UnknownKeywordError
+        A word, number, section or keyword that cannot be used, before anything is read.
     UnitError
         The unit of the frames is not known.
+    CalibrationError
+        The rejection needs gain and read noise, which are not known; or, when it is computed, a
+        frame gives no scale, zero or weight.
+
+    Notes
+    -----
+    The variance is that of normal values: for a median the factor over the mean that order
+    statistics give for so many values, for minmax the winsorised scatter, calibrated likewise. For
+    a lower median and for minmax that leaves out more at one end it holds the square of the mean
+    error as well.
 
     Examples
     --------
     >>> bias = daskcal.combine(biases, reject="sigma", low=5, high=5)  # doctest: +SKIP
+    >>> flat = daskcal.combine(flats, scale="median", weights="median")  # doctest: +SKIP
     """
     choose("method", method, METHODS)
     stack = recover(frames)
@@ -83,12 +172,37 @@ def combine(
         raise ArgumentError(f"combine takes 1 to {MOST_FRAMES} frames, found {n}")
     _check_types(frames)
     rules = rejection(reject, options, n)
+    _check_growth(grow, rejected, rules)
     unit = require_unit(frames, "combine")
-    names = frames["path"].values if "path" in frames.coords else [f"frame {i}" for i in range(n)]
-    scales = frame_scales(stack, scale, [str(name) for name in names])
-    planes = _planes(stack, method, rules, scales, _quantum(frames))
-    record = StepRecord("combine", _parameters(method, rules, scale))
+    by_variance = isinstance(weights, str) and weights == INVERSE_VARIANCE
+    _check_variance(frames, method, weights, rules)
+    given = {SCALE: scale, ZERO: zero, WEIGHTS: None if by_variance else weights}
+    wanted = [w for name in ROWS if (w := per_frame(name, given[name], frames)) is not None]
+    if section is not None and all(w.statistic is None for w in wanted):
+        raise ArgumentError(
+            f"section={section!r} says where statistics are taken, and none is asked for: "
+            'scale="median" is one'
+        )
+    names = frame_names(frames)
+    numbers = numbers_of_frames(stack, wanted, statistics_section(section, frames, stack), names)
+    how = Combination(
+        method=method,
+        reject=rules.kernel(),
+        floor=rules.floor(),
+        dtype=_result_dtype(dtype, stack.recipe.dtype),
+        quantum=_quantum(frames),
+        used=tuple(w.argument for w in wanted),
+        by_variance=by_variance,
+        **_noise(frames, unit, rules, by_variance),
+        grow=float(grow),
+        rejected=rejected,
+    )
+    planes = combined_planes(stack, how, numbers)
+    said = given | {WEIGHTS: weights, "section": section, "grow": float(grow) if grow else None}
+    record = StepRecord("combine", _parameters(method, rules, said))
     coords = {name: c for name, c in frames.coords.items() if "frame" not in c.dims}
+    if rejected:
+        coords["input"] = xr.Variable("input", np.array(names, dtype=object))
     master = xr.Dataset(planes, coords=coords, attrs=master_attrs(frames, record))
     attrs = {**frames["image"].attrs, "units": unit}
     attrs.pop("quantum", None)  # a mean of integers has no step
@@ -104,6 +218,18 @@ def _quantum(frames: xr.Dataset) -> float | None:
         return None
     gains = frames["applied_gain"].values if "applied_gain" in frames.coords else 1.0
     return float(raw * np.mean(gains))
+
+
+def _result_dtype(dtype: Any, pixels: np.dtype) -> np.dtype:
+    if dtype is None:
+        return working_dtype(pixels)
+    try:
+        wanted = np.dtype(dtype)
+    except TypeError:
+        wanted = np.dtype(object)
+    if wanted not in (np.dtype(np.float32), np.dtype(np.float64)):
+        raise ArgumentError(f"dtype={dtype!r} should be 'float32' or 'float64'")
+    return wanted
 
 
 def _check_types(frames: xr.Dataset) -> None:
@@ -122,96 +248,57 @@ def _check_types(frames: xr.Dataset) -> None:
         )
 
 
-def _planes(
-    stack: Stack, method: str, rules: Rejection, scales: da.Array | None, quantum: float | None
-) -> dict[str, tuple[tuple[str, str], da.Array]]:
-    """The variables of a master, each (y, x), from one kernel call for each band."""
-    scaled = () if scales is None else (scales, "f")
-    combined = da.blockwise(
-        _combine_planes,
-        "fyx",
-        pack(stack, frame=-1, rows=band_rows(stack)),
-        "fyx",
-        *scaled,
-        adjust_chunks={"f": 1},
-        planes=stack.recipe.planes,
-        method=method,
-        reject=rules.kernel(),
-        floor=rules.floor(),
-        quantum=quantum,
-        dtype=object,
-        meta=np.empty((0, 0, 0), object),
-    )
-    value, count = working_dtype(stack.recipe.dtype), np.dtype(np.uint16)
-    out = {"image": (0, value), "variance": (1, value)}
-    if "variance_shared" in stack.recipe.planes:
-        out["variance_shared"] = (2, value)
-    out |= {"mask": (3, count), "n_used": (4, count)}
-    if not isinstance(rules, NoRejection):
-        out |= {"n_low": (5, count), "n_high": (6, count)}
-    return {name: (("y", "x"), _plane(combined, i, dtype)) for name, (i, dtype) in out.items()}
+def _check_variance(frames: xr.Dataset, method: str, weights: Any, rules: Rejection) -> None:
+    """Raise `ArgumentError` for weights without an average, and a variance that is not there."""
+    if weights is not None and method != "average":
+        raise ArgumentError(f"weights are for method='average', and method={method!r} has none")
+    for needs, argument in (
+        (isinstance(weights, str) and weights == INVERSE_VARIANCE, f"weights={weights!r}"),
+        (rules.needs_variance, f"reject={rules.name!r}"),
+    ):
+        if needs and "variance" not in frames:
+            raise ArgumentError(
+                f"{argument} needs the variance of the frames, and they have none: "
+                "create_variance makes it"
+            )
 
 
-def _combine_planes(
-    block: tuple[np.ndarray, ...],
-    scale: np.ndarray | None = None,
-    *,
-    planes: tuple[str, ...],
-    method: str,
-    reject: Reject,
-    floor: float | str | None,
-    quantum: float | None,
-) -> tuple[np.ndarray | None, ...]:
-    held = dict(zip(planes, block, strict=True))
-    size = 1.0 if scale is None else float(np.mean(scale))
-    if floor == "auto":
-        half_step = HALF_STEP * (1.0 if quantum is None else quantum)
-        floor = "variance" if "variance" in held else half_step * size
-    combined = combine_block(
-        held["image"],
-        held.get("mask"),
-        held.get("variance"),
-        held.get("variance_shared"),
-        method=method,
-        reject=reject,
-        scale=scale,
-        floor=floor,
-    )
-    if "variance" not in held and combined.variance is not None:
-        times = len(held["image"]) if method == "sum" else 1
-        rounding = np.nan if quantum is None else (quantum * size * times) ** 2 / 12
-        _not_certain(combined.variance, combined.n_used, rounding)
-    return combined
+def _check_growth(grow: float, rejected: bool, rules: Rejection) -> None:
+    """Raise `ArgumentError` for a radius that is none, and for rejections where there are none."""
+    if not (is_number(grow) and 0 <= grow < np.inf):
+        raise ArgumentError(f"grow={grow!r} should be a radius in pixels, 0 or more")
+    if not isinstance(rejected, bool):
+        raise ArgumentError(f"rejected={rejected!r} should be True or False")
+    for argument, asked in ((f"grow={grow}", grow > 0), ("rejected=True", rejected)):
+        if asked and isinstance(rules, NoRejection):
+            raise ArgumentError(f"{argument} needs a rejection, and reject is 'none'")
 
 
-def _not_certain(variance: np.ndarray, n_used: np.ndarray, rounding: float) -> None:
-    """Values that rounding made equal have its variance over n; with an unknown step, NaN."""
-    equal = variance == 0
-    variance[equal] = rounding / n_used[equal]
+def _noise(
+    frames: xr.Dataset, unit: str, rules: Rejection, by_variance: bool
+) -> dict[str, np.ndarray]:
+    """Read noise and variance per unit of signal of each frame, where it matters."""
+    if rules.needs_noise:
+        read, slope = noise_model(frames, unit, rules.name)
+        return {"read": read, "slope": slope}
+    if rules.needs_variance or by_variance:
+        return {"slope": variance_slopes(frames, unit)}
+    return {}
 
 
-def _plane(combined: da.Array, i: int, dtype: np.dtype) -> da.Array:
-    """One of the arrays in the tuples of `combined`, without the axis of frames."""
-    return da.blockwise(
-        _only, "yx", combined, "fyx", i=i, concatenate=None, dtype=dtype,
-        meta=np.empty((0, 0), dtype),
-    )  # fmt: skip
-
-
-def _only(blocks: list[tuple[np.ndarray, ...]], *, i: int) -> np.ndarray:
-    return blocks[0][i]
-
-
-def _parameters(method: str, rules: Rejection, scale: ScaleLike) -> dict[str, Any]:
+def _parameters(method: str, rules: Rejection, said: dict[str, Any]) -> dict[str, Any]:
+    """What the record of the step says: the numbers that a user gave stand there in full."""
     parameters: dict[str, Any] = {"method": method, "reject": rules.name}
-    options = dataclasses.asdict(rules)  # type: ignore[call-overload]
-    parameters |= {name: _plain(value) for name, value in options.items()}
-    if isinstance(scale, str):
-        parameters["scale"] = scale
-    elif callable(scale):
-        parameters["scale"] = getattr(scale, "__name__", "callable")
-    elif scale is not None:
-        parameters["scale"] = [float(factor) for factor in scale]
+    parameters |= {name: _plain(value) for name, value in rules.options().items()}
+    for name, value in said.items():
+        if isinstance(value, str | float):
+            parameters[name] = value
+        elif isinstance(value, slice | tuple) and name == "section":
+            parameters[name] = str(value)
+        elif callable(value):
+            parameters[name] = getattr(value, "__name__", "callable")
+        elif value is not None:
+            parameters[name] = [float(number) for number in value]
     return parameters
 
 

@@ -39,6 +39,20 @@ def master_attrs(frames: xr.Dataset, record: StepRecord) -> dict[str, Any]:
     return attrs | _times(frames)
 
 
+def oddities(frames: xr.Dataset) -> list[str]:
+    """What is odd about frames that are to be combined: a mix of kinds."""
+    found = []
+    kinds = set(frames["imagetyp"].values.tolist()) if "imagetyp" in frames.coords else set()
+    if len(kinds) > 1:
+        found.append(f"frames of different types are combined: {', '.join(sorted(kinds))}")
+    if "filter" in frames.coords and not kinds <= {"bias", "dark"}:  # no light went through it
+        filters = {str(word) or "unknown" for word in frames["filter"].values}
+        if len(filters) > 1:
+            said = ", ".join(sorted(filters))
+            found.append(f"frames of different filters are combined: {said}")
+    return found
+
+
 def _times(frames: xr.Dataset) -> dict[str, Any]:
     if "date_obs" not in frames.coords:
         return {}

@@ -17,23 +17,24 @@ def padded(n: int) -> int:
     return -(-n // BLOCK) * BLOCK
 
 
-def word_sum(values: np.ndarray, offset: int = 0) -> int:
-    """Sum of the big-endian 32-bit words of `values`, which start `offset` bytes into the data.
+def word_sum(stored: np.ndarray, offset: int = 0) -> int:
+    """Sum of the 32-bit words of `stored`, which starts `offset` bytes into the data unit.
 
-    Words are sums of their bytes at their places, so parts of a word may lie in two bands; no
-    swapped copy is needed either.
+    Parameters
+    ----------
+    stored : ndarray
+        Contiguous and writeable, its bytes as they are in the file.
+    offset : int
+        Ones' complement sums do not mind where words begin, as long as the sum is then turned by
+        as many bytes (RFC 1071, 2(B)): parts of a word may so lie in two bands.
     """
-    flat = values.reshape(-1)
-    if flat.itemsize >= 4:
-        return int(flat.view(np.uint32).sum(dtype=np.uint64))
-    per_word, bits = 4 // flat.itemsize, 8 * flat.itemsize
-    unsigned = flat.view(f"u{flat.itemsize}")
-    total = 0
-    for i in range(per_word):
-        place = (offset // flat.itemsize + i) % per_word
-        part = int(unsigned[i::per_word].sum(dtype=np.uint64))
-        total += part << (bits * (per_word - 1 - place))
-    return total
+    from daskcal.fits.words import sum_words  # numba is slow to import
+
+    data = stored.reshape(-1).view(np.uint8)
+    rest = bytes(data[data.size // 4 * 4 :]).ljust(4, b"\0")
+    total = folded(sum_words(data) + int.from_bytes(rest, "big"))
+    turn = 8 * (offset % 4)
+    return (total >> turn | total << (32 - turn)) & 0xFFFFFFFF
 
 
 def folded(total: int) -> int:

@@ -220,6 +220,7 @@ class _Content:
             size=self.status.st_size,
             mtime_ns=self.status.st_mtime_ns,
             unpacked_size=self.length,
+            tiles=image.tiles,
         )
         problems = hdu.cards.problems
         if hdu.index:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from daskcal.errors import FrameError
 from daskcal.fits.hdus import Hdu, integer
 from daskcal.fits.header import CARD, Value
+from daskcal.fits.tile_table import TileTable, tile_table
 
 # Planes that describe another image of the same file: never frames of their own.
 _COMPANION = re.compile(
@@ -64,6 +65,7 @@ class Image:
     bzero: float
     blank: int | None
     compression: str
+    tiles: TileTable | None
 
 
 def is_image(hdu: Hdu) -> bool:
@@ -127,7 +129,8 @@ def describe(path: str, hdu: Hdu) -> Image:
         raise FrameError(
             path, "damaged", f"BSCALE {bscale} and BZERO {bzero} cannot be applied", hdu.index
         )
-    return Image(hdu, shape, bitpix, bscale, bzero, _blank(values, bitpix), compression)
+    tiles = tile_table(hdu, shape, compression)
+    return Image(hdu, shape, bitpix, bscale, bzero, _blank(values, bitpix), compression, tiles)
 
 
 def _real(values: Mapping[str, Value], key: str, default: float) -> float:

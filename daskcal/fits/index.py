@@ -8,6 +8,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,11 @@ from daskcal.fits.files import Found
 from daskcal.fits.frame import Frame, Outcome, Unreadable
 from daskcal.fits.header import Value
 from daskcal.fits.source import ImageSource
+from daskcal.fits.tile_table import TileTable
 
 _log = logging.getLogger(__name__)
 
-VERSION = 1  # of what is stored; to be raised whenever a scan of the same bytes gives other results
+VERSION = 2  # of what is stored; to be raised whenever a scan of the same bytes gives other results
 _BUSY_SECONDS = 2.0
 _RACY_NS = 2_000_000_000  # a file changed so lately may change again without a new time
 _DAY = 86400
@@ -224,6 +226,7 @@ def _row(outcome: Outcome) -> tuple[str, ...]:
         s = outcome.source
         place = [s.hdu, s.wrapper, s.compression, s.offset, *s.shape]
         place += [s.bitpix, s.bscale, s.bzero, s.blank, s.unpacked_size]
+        place += [s.tiles and astuple(s.tiles)]
         return (
             json.dumps(place),
             outcome.fingerprint,
@@ -241,7 +244,7 @@ def _outcome(entry: Found, row: tuple[str, ...]) -> Outcome:
         fault = json.loads(problems)
         return None if fault is None else Unreadable(entry.path, *fault)
     hdu, wrapper, compression, offset, rows, columns, *stored = json.loads(place)
-    bitpix, bscale, bzero, blank, unpacked_size = stored
+    bitpix, bscale, bzero, blank, unpacked_size, tiles = stored
     source = ImageSource(
         entry.path,
         hdu,
@@ -256,6 +259,7 @@ def _outcome(entry: Found, row: tuple[str, ...]) -> Outcome:
         entry.size,
         entry.mtime_ns,
         unpacked_size,
+        tiles and TileTable.from_values(tiles),
     )
     noted = tuple(json.loads(problems)) if problems else ()
     return Frame(source, cards, StoredHeader(header), fingerprint, noted)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from daskcal.errors import ArgumentError, FrameError
 from daskcal.fits.content import check_unchanged, open_regular, spool
+from daskcal.fits.tile_table import TileTable
 
 _PAGE = 4096
 _UNSIGNED = {8: -128.0, 16: 2.0**15, 32: 2.0**31, 64: 2.0**63}
@@ -40,6 +41,8 @@ class ImageSource:
         Of the file on disk when it was scanned.
     unpacked_size : int
         Bytes of the content; `size` for files that are not packed.
+    tiles : TileTable or None
+        Where the tiles lie, where daskcal itself decodes them.
     """
 
     path: str
@@ -55,6 +58,7 @@ class ImageSource:
     size: int
     mtime_ns: int
     unpacked_size: int
+    tiles: TileTable | None = None
 
     @property
     def is_scaled(self) -> bool:
@@ -89,7 +93,10 @@ class ImageSource:
 
 
 def read_pixels(
-    source: ImageSource, rows: tuple[int, int], columns: tuple[int, int]
+    source: ImageSource,
+    rows: tuple[int, int],
+    columns: tuple[int, int],
+    out: NDArray | None = None,
 ) -> tuple[NDArray, NDArray[np.bool_] | None]:
     """Read a window of one frame.
 
@@ -99,13 +106,15 @@ def read_pixels(
         The frame.
     rows, columns : (int, int)
         First and one past the last, 0-based.
+    out : contiguous array of shape (rows, columns), of type ``source.dtype``, optional
+        Where the values go: a part of a stack, say, into which the file is then read at once.
 
     Returns
     -------
     values : array of shape (rows, columns), of type ``source.dtype``
-        Undefined pixels are NaN where the type is floating.
+        `out` where it is given. Undefined pixels are NaN where the type is floating.
     undefined : array of bool of the same shape, or None
-        True where BLANK, NaN or Inf was found; None where ``source.can_be_undefined`` is false.
+        True where BLANK, NaN or Inf was found; None where there is none of them.
 
     Raises
     ------
@@ -121,11 +130,17 @@ def read_pixels(
     ):
         if not 0 <= start <= stop <= length:
             raise ArgumentError(f"{name}={start, stop} do not lie within 0 to {length}")
+    shape = rows[1] - rows[0], columns[1] - columns[0]
+    values = np.empty(shape, source.dtype) if out is None else out
+    alike = source.stored_dtype.itemsize == values.itemsize
+    stored = values.view(source.stored_dtype) if alike else np.empty(shape, source.stored_dtype)
     if source.compression:
         from daskcal.fits.tiles import read_tiles
 
-        return _values(source, read_tiles(source, rows, columns))
-    return _values(source, _read_stored(source, rows, columns))
+        stored = read_tiles(source, rows, columns, stored)
+    else:
+        _read_stored(source, rows, columns, stored)
+    return values, _convert(source, stored, values)
 
 
 def open_content(source: ImageSource) -> int:
@@ -148,34 +163,34 @@ def open_content(source: ImageSource) -> int:
     raise AssertionError("unreachable")
 
 
-def _read_stored(source: ImageSource, rows: tuple[int, int], columns: tuple[int, int]) -> NDArray:
-    """The stored numbers of a window, big-endian as in the file, contiguous."""
-    stored = source.stored_dtype
-    width, height = columns[1] - columns[0], rows[1] - rows[0]
-    row_bytes = source.shape[1] * stored.itemsize
-    start = source.offset + rows[0] * row_bytes + columns[0] * stored.itemsize
+def _read_stored(
+    source: ImageSource, rows: tuple[int, int], columns: tuple[int, int], window: NDArray
+) -> None:
+    """Fill `window`, contiguous, with its stored numbers, big-endian as in the file."""
+    height, width = window.shape
+    row_bytes = source.shape[1] * window.itemsize
+    start = source.offset + rows[0] * row_bytes + columns[0] * window.itemsize
     if not width or not height:
-        return np.empty((height, width), stored)
+        return
     handle = open_content(source)
     try:
-        if row_bytes - width * stored.itemsize >= _PAGE:
-            window = np.empty((height, width), stored)
+        if width == source.shape[1]:
+            fill(source, handle, window, start)
+        elif row_bytes - width * window.itemsize >= _PAGE:
             for row in range(height):
-                _fill(source, handle, window[row], start + row * row_bytes)
-            return window
-        band = np.empty((height - 1) * source.shape[1] + width, stored)
-        _fill(source, handle, band, start)
+                fill(source, handle, window[row], start + row * row_bytes)
+        else:
+            band = np.empty((height - 1) * source.shape[1] + width, window.dtype)
+            fill(source, handle, band, start)
+            strides = (row_bytes, window.itemsize)
+            window[:] = np.lib.stride_tricks.as_strided(band, window.shape, strides)
     finally:
         os.close(handle)
-    if width == source.shape[1]:
-        return band.reshape(height, width)
-    strides = (row_bytes, stored.itemsize)
-    return np.ascontiguousarray(np.lib.stride_tricks.as_strided(band, (height, width), strides))
 
 
-def _fill(source: ImageSource, handle: int, target: NDArray, offset: int) -> None:
-    """Fill `target` with the file's bytes from `offset`: every read of plain pixels is this one."""
-    buffer = target.view(np.uint8).data
+def fill(source: ImageSource, handle: int, target: NDArray, offset: int) -> None:
+    """Fill `target` with the file's bytes from `offset`: every read of pixels is this one."""
+    buffer = target.reshape(-1).view(np.uint8).data
     done = 0
     while done < len(buffer):
         try:
@@ -194,32 +209,56 @@ def _fill(source: ImageSource, handle: int, target: NDArray, offset: int) -> Non
         done += count
 
 
-def _values(source: ImageSource, stored: NDArray) -> tuple[NDArray, NDArray[np.bool_] | None]:
-    """Values, and where they are undefined, from stored numbers of either byte order."""
-    if not stored.dtype.isnative:
-        native = stored.view(stored.dtype.newbyteorder("="))
-        np.copyto(native, stored)  # in place; several times as fast as byteswap()
-        stored = native
-    undefined = None if source.blank is None else stored == source.blank
-    if source.is_shifted and source.bitpix > 0:
-        # adding 2**(n-1) to n bits is flipping the highest of them
-        values = stored.view(f"u{stored.itemsize}")
-        values ^= values.dtype.type(1 << (source.bitpix - 1))
-        return values.view(source.dtype), undefined
-    if not source.is_scaled:
-        values = stored
-    else:
-        values = stored.astype(source.dtype, copy=False)
-        with np.errstate(all="ignore"):  # what overflows is undefined, as is what was
-            if source.bscale != 1:
-                values *= values.dtype.type(source.bscale)
-            if source.bzero != 0:
-                values += values.dtype.type(source.bzero)
+def _convert(source: ImageSource, stored: NDArray, values: NDArray) -> NDArray[np.bool_] | None:
+    """Make `values` of stored numbers of either byte order, perhaps in the same memory.
+
+    Returns where they are undefined, None where they all are defined.
+    """
     if values.dtype.kind == "f":
-        finite = np.isfinite(values)
+        undefined = _make_floats(source, stored, values)
         if undefined is not None:
-            finite &= ~undefined
-        undefined = ~finite
-        if undefined.any():
             values[undefined] = np.nan
-    return values, undefined
+        return undefined
+    # adding 2**(n-1) to n bits is flipping the highest of them
+    flip = 1 << (source.bitpix - 1) if source.is_shifted else 0
+    native = _native(stored, flip).view(values.dtype)
+    if not np.may_share_memory(native, values):
+        values[:] = native
+    if source.blank is None:
+        return None
+    bits = f"u{values.itemsize}"
+    blank = np.array((source.blank & ((1 << source.bitpix) - 1)) ^ flip, bits)
+    undefined = values.view(bits) == blank
+    return undefined if undefined.any() else None
+
+
+def _native(stored: NDArray, flip: int = 0) -> NDArray:
+    """Turn numbers to the byte order of this machine, in place, and flip some of their bits."""
+    words = stored.view(f"u{stored.itemsize}")
+    if not stored.dtype.isnative:
+        from daskcal.fits.byte_order import swap
+
+        swap(words.reshape(-1), words.dtype.type(flip))
+    elif flip:
+        words ^= words.dtype.type(flip)
+    return stored.view(stored.dtype.newbyteorder("="))
+
+
+def _make_floats(source: ImageSource, stored: NDArray, values: NDArray) -> NDArray[np.bool_] | None:
+    """Fill floating `values`, scaled; where they are undefined, None if nowhere."""
+    if stored.dtype.kind == "f" and not stored.dtype.isnative and not source.is_scaled:
+        from daskcal.fits.byte_order import swap_floats
+
+        words = values.view(f"u{values.itemsize}").reshape(-1)
+        exponent = np.array(np.inf, values.dtype).view(words.dtype)
+        return ~np.isfinite(values) if swap_floats(words, exponent[()]) else None
+    native = _native(stored)
+    blank = False if source.blank is None else native == source.blank
+    np.copyto(values, native, casting="unsafe")
+    with np.errstate(all="ignore"):  # what overflows is undefined, as is what was
+        if source.bscale != 1:
+            values *= values.dtype.type(source.bscale)
+        if source.bzero != 0:
+            values += values.dtype.type(source.bzero)
+    undefined = ~np.isfinite(values) | blank
+    return undefined if undefined.any() else None

@@ -9,25 +9,26 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import os
 import shutil
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import dask.array as da
 import numpy as np
-from dask.delayed import delayed
+from dask.delayed import Delayed, delayed
 from dask.layers import ArraySliceDep
 
 from daskcal.errors import ArgumentError, OutputError, choose
 from daskcal.fits.cards import CARD, make_card
 from daskcal.fits.checksum import file_checksum, folded, header_bytes, padded, word_sum
+from daskcal.fits.flushing import begin_flush
 from daskcal.temporaries import discard_temporaries, forget, making, new_temporary
 
 _BITPIX = {"u1": 8, "i2": 16, "i4": 32, "f4": -32, "f8": -64, "u2": 16}
-_PIECE = 1 << 24
+_PIECE = 1 << 18  # bytes that stay in a core's cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +104,7 @@ def fits_sink(
     *,
     overwrite: bool = False,
     compress: str = "none",
+    after: da.Array | None = None,
 ) -> da.Array:
     """A lazy FITS file.
 
@@ -117,6 +119,9 @@ def fits_sink(
     compress : {"none", "rice"}
         ``rice``: tile-compressed HDUs; integers stay exact, floats are quantised to 1/16 of the
         noise with a fixed dither.
+    after : dask.array.Array, optional
+        Another lazy file, which is finished before anything is computed for this one: so a long
+        row of files, computed together, never has more than a few of them in the making.
 
     Returns
     -------
@@ -142,7 +147,7 @@ def fits_sink(
     sums = da.blockwise(
         _write_band,
         axes,
-        delayed(_prepare, pure=False)(job),
+        delayed(_prepare, pure=False)(job, *_finished(after)),
         None,
         ArraySliceDep(arrays[0].chunks[-2:]),
         "yx",
@@ -225,6 +230,11 @@ def _end(unit: _Unit) -> int:
     return unit.data_at + padded(unit.n_bytes)
 
 
+def _finished(sink: da.Array | None) -> list[Delayed]:
+    """What waits for `sink`, in its own graph as it is: optimised apart, it would run twice."""
+    return [] if sink is None else [sink.to_delayed(optimize_graph=False).item()]
+
+
 def _in_bands(data: da.Array, rows: tuple[int, ...]) -> da.Array:
     """Rows cut alike in all planes, columns whole."""
     wanted = (*data.chunks[:-2], rows, (data.shape[-1],))
@@ -250,7 +260,7 @@ def _refuse_early(path: Path, size: int, overwrite: bool) -> None:
 # --- the tasks ----------------------------------------------------------------------------------
 
 
-def _prepare(job: _Job) -> _Job:
+def _prepare(job: _Job, *_: Written) -> _Job:
     """Make the temporary and claim its bytes on disk; harmless where it has been made already."""
     with making(job.part) as wanted:
         if not wanted:
@@ -288,25 +298,20 @@ def _write_band(job: _Job, where: tuple[slice, slice], *blocks: object) -> tuple
     """Write one band of every plane; return what the band adds to each DATASUM."""
     rows = where[0]
     bands = [_band(block, unit, rows) for block, unit in zip(blocks, job.units, strict=True)]
-    sums = []
     try:
         handle = os.open(job.part, os.O_WRONLY)  # no O_CREAT: a late twin must not make it anew
     except FileNotFoundError:
         handle = None  # finished already, by a twin of this task; _finalise compares
     try:
-        for band, unit in zip(bands, job.units, strict=True):
-            start = rows.start * unit.shape[1] * band.itemsize
-            stored = _stored(band)
-            sums.append(word_sum(stored, start))
-            if handle is not None:
-                big = stored.astype(stored.dtype.newbyteorder(">"), copy=False)
-                _write_at(handle, big.data.cast("B"), unit.data_at + start)
+        return tuple(
+            _write_plane(handle, band, unit, rows.start)
+            for band, unit in zip(bands, job.units, strict=True)
+        )
     except OSError as error:
         raise OutputError(f"{job.path} cannot be written: {error.strerror}") from error
     finally:
         if handle is not None:
             os.close(handle)
-    return tuple(sums)
 
 
 def _band(block: object, unit: _Unit, rows: slice) -> np.ndarray:
@@ -316,12 +321,37 @@ def _band(block: object, unit: _Unit, rows: slice) -> np.ndarray:
     shape = (rows.stop - rows.start, unit.shape[1])
     if band.shape[-2:] != shape or band.size != shape[0] * shape[1]:
         raise ArgumentError(f"a band of shape {band.shape} was computed where {shape} was promised")
-    return np.ascontiguousarray(band.reshape(shape), dtype=np.dtype(unit.dtype))
+    return band.reshape(shape)
 
 
-def _stored(band: np.ndarray) -> np.ndarray:
-    """The integers that FITS keeps; unsigned 16-bit ones less 32768, which is one bit's turn."""
-    return band ^ np.uint16(0x8000) if band.dtype == np.uint16 else band
+def _write_plane(handle: int | None, band: np.ndarray, unit: _Unit, first: int) -> int:
+    """Write the rows of `band` from row `first` on, if anywhere; return the sum of their words.
+
+    In pieces, so that a piece is turned into bytes, added up and written while it is in cache.
+    """
+    row_bytes = unit.shape[1] * np.dtype(unit.dtype).itemsize
+    height = max(1, _PIECE // row_bytes)
+    pieces = np.empty((height, unit.shape[1]), np.dtype(unit.dtype).newbyteorder(">"))
+    total = 0
+    for row in range(0, len(band), height):
+        values = band[row : row + height]
+        stored = pieces[: len(values)]
+        _store(values, stored)
+        at = (first + row) * row_bytes
+        total += word_sum(stored, at)
+        if handle is not None:
+            _write_at(handle, stored.data.cast("B"), unit.data_at + at)
+    if handle is not None:
+        begin_flush(handle, unit.data_at + first * row_bytes, len(band) * row_bytes)
+    return total
+
+
+def _store(values: np.ndarray, stored: np.ndarray) -> None:
+    """Values as FITS keeps them; unsigned 16-bit ones less 32768, which is one bit's turn."""
+    if stored.dtype == ">u2":
+        np.bitwise_xor(values.astype(np.uint16, copy=False), np.uint16(0x8000), out=stored)
+    else:
+        np.copyto(stored, values, casting="unsafe")
 
 
 def _write_at(handle: int, data: memoryview | bytes, offset: int) -> None:
@@ -342,11 +372,6 @@ def _finalise(sums: object, job: _Job) -> Written:
         if not os.path.exists(job.part):
             return _finished_before(job, datasums)
         checksum = _complete(job, datasums)
-        if job.compress == "rice":
-            from daskcal.fits.rice import compress_file
-
-            compress_file(job.part)
-            checksum = file_checksum(job.part)
         written = Written(job.path, os.path.getsize(job.part), checksum, datasums)
         _rename(job, written)
     except BaseException as error:
@@ -369,10 +394,7 @@ def _leaves(sums: object) -> Iterator[tuple[int, ...]]:
 
 
 def _complete(job: _Job, datasums: tuple[int, ...]) -> str:
-    """Write headers and padding, flush, compare what is on disk with what was computed.
-
-    Returns the SHA-256 of what is on disk.
-    """
+    """Write headers and padding, flush, check, compress; return the SHA-256 of the file."""
     handle = os.open(job.part, os.O_RDWR)
     try:
         if os.fstat(handle).st_size != job.size:
@@ -381,26 +403,40 @@ def _complete(job: _Job, datasums: tuple[int, ...]) -> str:
             _write_at(handle, header_bytes(unit.head, datasum), unit.header_at)
             data_end = unit.data_at + unit.n_bytes
             _write_at(handle, bytes(_end(unit) - data_end), data_end)
-        os.fsync(handle)
-        digest = hashlib.sha256()
-        for unit, datasum in zip(job.units, datasums, strict=True):
-            digest.update(os.pread(handle, unit.data_at - unit.header_at, unit.header_at))
-            if _sum_on_disk(handle, unit.data_at, _end(unit), digest) != datasum:
-                raise OutputError(
-                    f"{job.path}: what was read back differs from what was written; "
-                    "check the disk and its file system"
-                )
-        return digest.hexdigest()
+        if job.compress == "none":
+            with ThreadPoolExecutor(1) as beside:  # hashing takes as long as all the rest
+                checksum = beside.submit(file_checksum, job.part)
+                _flush(handle, job, datasums)
+                return checksum.result()
+        _flush(handle, job, datasums)
     finally:
         os.close(handle)
+    from daskcal.fits.rice import compress_file
+
+    compress_file(job.part)
+    return file_checksum(job.part)
 
 
-def _sum_on_disk(handle: int, start: int, stop: int, digest: hashlib._Hash) -> int:
-    total = 0
-    for at in range(start, stop, _PIECE):
-        piece = os.pread(handle, min(_PIECE, stop - at), at)
-        digest.update(piece)
-        total += int(np.frombuffer(piece, ">u4").sum(dtype=np.uint64))
+def _flush(handle: int, job: _Job, datasums: tuple[int, ...]) -> None:
+    """Flush the file, and compare what is in it then with what was computed."""
+    os.fsync(handle)
+    for unit, datasum in zip(job.units, datasums, strict=True):
+        if _sum_on_disk(handle, unit.data_at, _end(unit)) != datasum:
+            raise OutputError(
+                f"{job.path}: what was read back differs from what was written; "
+                "check the disk and its file system"
+            )
+
+
+def _sum_on_disk(handle: int, start: int, stop: int) -> int:
+    piece = np.empty(_PIECE, np.uint8)
+    total, at = 0, start
+    while at < stop:
+        done = os.preadv(handle, [piece[: stop - at].data], at)
+        if not done:
+            break  # the file became shorter, which the sum tells
+        total += word_sum(piece[:done], at - start)
+        at += done
     return folded(total)
 
 

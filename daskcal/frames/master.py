@@ -130,7 +130,7 @@ def _checksum(path: str, size: int, mtime_ns: int) -> str:
 
 def _lazy(read: Any, dtype: np.dtype, *sources: ImageSource, **options: Any) -> da.Array:
     rows, columns = sources[0].shape
-    step = max(1, _BAND // columns)
+    step = 1 << (max(1, _BAND // columns).bit_length() - 1)  # bands are cut from few blocks so
     bands = (*[step] * (rows // step), *([rows % step] if rows % step else []))
     name = f"master-{read.__name__.strip('_')}-"
     return da.blockwise(
@@ -178,6 +178,8 @@ def _variance(
 ) -> np.ndarray:
     """Variance of the first source, less that of the second: the part that frames do not share."""
     stored = _window(sources[0], where)[0]
+    if kind not in ("InverseVariance", "VarianceUncertainty") and not sources[1:]:
+        return np.square(stored, dtype=np.result_type(stored.dtype, np.float32))
     values = stored.astype(np.float64)
     if kind == "InverseVariance":
         with np.errstate(divide="ignore"):

@@ -1,4 +1,4 @@
-"""How many rows a stack block may have: the memory budget decides, not the number of frames."""
+"""How many rows a band may have: the memory budget decides, not the number of frames."""
 
 from __future__ import annotations
 
@@ -6,22 +6,24 @@ import os
 from typing import Any
 
 import dask
+import numpy as np
 from dask.base import get_scheduler
 from dask.local import get_sync
 from dask.system import CPU_COUNT
 from dask.utils import parse_bytes
 
 from daskcal.errors import ArgumentError
+from daskcal.frames.band import SLAB, pixel_bytes
+from daskcal.frames.block import promoted
 from daskcal.frames.blocks import Stack
-from daskcal.frames.recipe import promoted
+from daskcal.frames.recipe import Input
 
 SHARE = 0.25  # of the machine's memory, where no budget is set
-SLACK = 0.75  # of the budget for blocks: the allocator keeps some of what was freed
-FIXED = 6 << 20  # bytes of a thread, whatever its block: tiles and slabs of the kernels
-STEP_TEMPORARIES = 2  # arrays as large as the image that a step has beside the planes (flat, clip)
-PER_PIXEL = 32  # bytes a pixel of a band, whatever the number of frames: the combined planes
-INPUT_BYTES = 8  # of a pixel of a master's plane
+SLACK = 0.75  # of the budget for bands: the allocator keeps some of what was freed
+FIXED = 8 << 20  # bytes of a task, whatever its band: tiles and copies of the kernels
+OUTPUT = 32  # bytes of a combined pixel: three planes of numbers and the counts
 USEFUL_ROWS = 32  # of fewer, the overhead of a task costs more than it helps to spread the work
+HANDY = 24 << 20  # bytes of raw pixels: the allocator takes and returns more page by page
 
 
 def budget() -> int:
@@ -59,32 +61,52 @@ def threads() -> int:
     return int(CPU_COUNT)
 
 
-def band_rows(stack: Stack) -> int:
-    """Rows of a block that holds all frames of `stack`."""
-    rows = stack.section.shape[0]
-    at_once = threads()
-    room = int(SLACK * budget()) // at_once - FIXED
-    fitting = room // max(1, row_bytes(stack))
-    spread = max(USEFUL_ROWS, rows // (4 * at_once))
-    return int(max(1, min(fitting, spread, rows)))
+def band_rows(stack: Stack, whole: bool = False) -> int:
+    """Rows of a band that holds all frames of `stack`: within the budget, and no more than help.
 
-
-def row_bytes(stack: Stack) -> int:
-    """Bytes that are alive at once for each row of a block while it is read and combined.
-
-    Of the columns that are read, which may be more than those that are kept. Where steps follow,
-    the raw pixels are gone by the time that all planes are there.
+    `whole`: of one whose calibrated planes are there as a whole, not walked through. A power of
+    two where it is not all rows.
     """
+    rows, at_once = stack.section.shape[0], threads()
+    room = SLACK * budget() / at_once - task_bytes(stack, 0, whole)
+    row = task_bytes(stack, 1, whole) - task_bytes(stack, 0, whole)
+    fitting = int(room // max(1, row))
+    handy = HANDY // max(1, _raw_bytes(stack))
+    wanted = max(USEFUL_ROWS, min(handy, rows // (4 * at_once)))
+    height = max(1, min(fitting, wanted))
+    return rows if height >= rows else 1 << (height.bit_length() - 1)
+
+
+def task_bytes(stack: Stack, rows: int, whole: bool = False) -> int:
+    """Bytes that a task holds while it reads, calibrates and combines a band of so many rows.
+
+    The raw pixels of all frames; of the calibrated ones what waits in the cache, of one row at
+    least, or the `whole` of them and what marks some; the combined planes; of each master its
+    band, as it is and as the steps use it, and the block that the band was cut from.
+    """
+    recipe, columns = stack.recipe, stack.section.shape[1]
+    line = stack.n_frames * columns * pixel_bytes(recipe)
+    raw = _raw_bytes(stack) + (line + 2 * stack.n_frames * columns if whole and recipe.steps else 0)
+    slab = max(SLAB, line)
+    masters = [i for i in recipe.inputs if i.index == "yx"]
+    row = raw + OUTPUT * columns + sum(2 * columns * _itemsize(i) for i in masters)
+    blocks = sum(max(i.chunks[0]) * columns * _itemsize(i) for i in masters)
+    return rows * row + slab + blocks + FIXED
+
+
+def _raw_bytes(stack: Stack) -> int:
+    """Bytes of one row of the raw pixels of all frames, of all columns that steps must see."""
     recipe = stack.recipe
-    raw, number = recipe.source.dtype.itemsize, promoted(recipe.source.dtype).itemsize
-    planes = recipe.source.planes
-    for step in recipe.steps:
-        planes = step.planes(planes)
-    sample = number * (1 + STEP_TEMPORARIES) if recipe.steps else raw
-    sample += sum(2 if plane == "mask" else number for plane in planes if plane != "image")
-    pixel = PER_PIXEL + INPUT_BYTES * len(recipe.inputs)
-    columns = recipe.reaches(stack.section)[0].shape[1]
-    return columns * (stack.n_frames * sample + pixel)
+    source, columns = recipe.source, recipe.reaches(stack.section)[0].shape[1]
+    value = promoted(source.dtype).itemsize
+    sizes = {"image": source.dtype.itemsize, "mask": 2}
+    pixel = sum(sizes.get(plane, value) for plane in source.planes)
+    copies = 2 if source.inputs else 1  # arrays of the user's own, and where something is amiss
+    return stack.n_frames * columns * pixel * copies
+
+
+def _itemsize(i: Input) -> int:
+    return np.dtype(i.dtype).itemsize
 
 
 def _memory() -> int:

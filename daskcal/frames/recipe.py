@@ -9,78 +9,18 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol, Self
+from typing import TYPE_CHECKING, ClassVar, Protocol, Self
 
 import numpy as np
 from dask.base import tokenize
 
 from daskcal.fits import ImageSource, read_pixels
+from daskcal.frames.block import PLANES, Block, promoted
 from daskcal.frames.masks import Flag
 from daskcal.frames.sections import Section
 
-PLANES = ("image", "variance", "variance_shared", "mask")
-
-
-@dataclass(slots=True)
-class Block:
-    """Some frames × rows × columns while one task works on them; steps change the arrays in place.
-
-    `section` is the rectangle of detector coordinates that the arrays hold.
-    """
-
-    section: Section
-    image: np.ndarray
-    variance: np.ndarray | None = None
-    variance_shared: np.ndarray | None = None
-    mask: np.ndarray | None = None
-
-    def promote(self) -> np.ndarray:
-        """Make the image floating (undefined pixels become NaN), and return it."""
-        if self.image.dtype != promoted(self.image.dtype):
-            self.image = self.image.astype(promoted(self.image.dtype))
-        elif not self.image.flags.writeable:
-            self.image = self.image.copy()
-        if self.mask is not None:
-            np.copyto(self.image, np.nan, where=(self.mask & Flag.NO_DATA) != 0)
-        return self.image
-
-    def masked(self) -> np.ndarray:
-        """The mask, made where there is none yet (pixels that are not finite are no_data)."""
-        if self.mask is None:
-            self.mask = np.zeros(self.image.shape, np.uint16)
-            if self.image.dtype.kind == "f":
-                self.mask[~np.isfinite(self.image)] = Flag.NO_DATA
-        elif not self.mask.flags.writeable:
-            self.mask = self.mask.copy()
-        return self.mask
-
-    def zeros(self, plane: str) -> np.ndarray:
-        """The plane, writeable, and made of zeros where there is none yet."""
-        array = getattr(self, plane)
-        if array is None:
-            array = np.zeros(self.image.shape, promoted(self.image.dtype))
-        elif not array.flags.writeable:
-            array = array.copy()
-        setattr(self, plane, array)
-        return array
-
-    def crop(self, section: Section) -> None:
-        """Keep only the pixels of `section`."""
-        if section == self.section:
-            return
-        index = (slice(None), *section.within(self.section))
-        for plane in PLANES:
-            array = getattr(self, plane)
-            if array is not None:
-                setattr(self, plane, array[index])
-        self.section = section
-
-
-def promoted(dtype: np.dtype) -> np.dtype:
-    """The floating type that arithmetic uses: float32, or float64 for what float32 cannot hold."""
-    small = dtype.kind in "iu" and dtype.itemsize <= 2
-    small = small or (dtype.kind == "f" and dtype.itemsize <= 4)
-    return np.dtype(np.float32 if small else np.float64)
+if TYPE_CHECKING:
+    from daskcal.frames.program import Program
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,8 +76,11 @@ class Step:
         """The type of the image after the step."""
         return promoted(before)
 
-    def apply(self, block: Block, frames: slice, arrays: Sequence[np.ndarray]) -> None:
-        """Change `block`, which holds `frames` of the recipe; `arrays` are bands of `inputs`."""
+    def add(self, program: Program, frames: slice, arrays: Sequence[np.ndarray]) -> None:
+        """Add to `program`, which is for `frames` of the recipe, what the step does.
+
+        `arrays` are the bands of `inputs`.
+        """
         raise NotImplementedError
 
 
@@ -150,13 +93,8 @@ class Keep(Step):
     def planes(self, before: tuple[str, ...]) -> tuple[str, ...]:
         return self.kept
 
-    def apply(self, block: Block, frames: slice, arrays: Sequence[np.ndarray]) -> None:
-        block.promote()
-        for plane in ("variance", "variance_shared"):
-            if plane not in self.kept:
-                setattr(block, plane, None)
-        if "mask" not in self.kept and block.mask is not None:
-            block.mask = block.mask & Flag.NO_DATA
+    def add(self, program: Program, frames: slice, arrays: Sequence[np.ndarray]) -> None:
+        program.keep(self.kept)
 
 
 def with_plane(planes: tuple[str, ...], *names: str) -> tuple[str, ...]:
@@ -215,20 +153,21 @@ class Files:
 
     def read(self, frames: slice, section: Section, arrays: Sequence[np.ndarray]) -> Block:
         sources = self.sources[frames]
-        rows, columns = (slice(s.start, s.stop) for s in section.within(self.section))
-        shape = (len(sources), *section.shape)
-        image = np.empty(shape, self.dtype)
-        mask = np.zeros(shape, np.uint16) if "mask" in self.planes else None
+        rows, columns = ((s.start, s.stop) for s in section.within(self.section))
+        block = Block(section, np.empty((len(sources), *section.shape), self.dtype))
         for i, source in enumerate(sources):
-            values, undefined = read_pixels(
-                source, (rows.start, rows.stop), (columns.start, columns.stop)
-            )
-            image[i] = values
-            if undefined is not None and mask is not None:
-                mask[i][undefined] = Flag.NO_DATA
+            image = block.image[i]
+            direct = image if source.dtype == image.dtype else None
+            values, undefined = read_pixels(source, rows, columns, direct)
+            if direct is None:
+                image[:] = values
+            if undefined is not None:
+                if block.mask is None:
+                    block.mask = np.zeros(block.image.shape, np.uint16)
+                block.mask[i][undefined] = Flag.NO_DATA
                 if image.dtype.kind == "f":
-                    image[i][undefined] = np.nan
-        return Block(section, image, mask=mask)
+                    image[undefined] = np.nan
+        return block
 
 
 @dataclass(frozen=True, eq=False)
@@ -259,14 +198,30 @@ class Arrays:
         return dataclasses.replace(self, inputs=inputs)
 
     def read(self, frames: slice, section: Section, arrays: Sequence[np.ndarray]) -> Block:
-        given = dict(zip(self.planes, arrays, strict=True))  # somebody else's: copied, not used
+        given = dict(zip(self.planes, arrays, strict=True))  # somebody else's: not written to
         types = {"image": self.dtype, "mask": np.dtype(np.uint16)}
         value = promoted(self.dtype)
-        block = Block(section, **{n: np.array(a, types.get(n, value)) for n, a in given.items()})
-        if block.mask is not None and self.dtype.kind == "f":
-            block.mask[~np.isfinite(block.image) & (block.mask == 0)] = Flag.NO_DATA
-            block.image[(block.mask & Flag.NO_DATA) != 0] = np.nan
+        block = Block.of(
+            section,
+            {p: np.require(a, types.get(p, value), "C") for p, a in given.items()},
+        )
+        if self.dtype.kind == "f":
+            self._undefine(block)
         return block
+
+    def _undefine(self, block: Block) -> None:
+        """Give pixels without a value a bit, and those with the bit no value."""
+        undefined = ~np.isfinite(block.image)
+        if block.mask is None:
+            if undefined.any():
+                block.mask = np.where(undefined, Flag.NO_DATA, np.uint16(0))
+            return
+        bare = undefined & (block.mask == 0)
+        if bare.any():
+            block.mask = np.where(bare, Flag.NO_DATA, block.mask)
+        undefined = (block.mask & Flag.NO_DATA) != 0
+        if undefined.any():
+            block.image = np.where(undefined, block.image.dtype.type(np.nan), block.image)
 
 
 @dataclass(frozen=True, eq=False)
@@ -324,20 +279,20 @@ class Recipe:
             held.append(step.reach(held[-1]))
         return held[::-1]
 
-    def cut(self, frames: slice, section: Section, arrays: Sequence[np.ndarray]) -> Block:
-        """Read one block and calibrate it; `arrays` are the bands of `inputs`, in order."""
-        held = self.reaches(section)
-        rest = list(arrays)
+    def program(
+        self, raw: Block, section: Section, frames: slice, arrays: Sequence[np.ndarray]
+    ) -> Program:
+        """What makes calibrated pixels of `section` of raw ones of some frames.
 
-        def first(n: int) -> list[np.ndarray]:
-            taken, rest[:n] = rest[:n], []
-            return taken
+        `arrays` are the bands of the steps' inputs, in order.
+        """
+        from daskcal.frames.program import Program  # numba takes its time to import
 
-        block = self.source.read(frames, held[0], first(len(self.source.inputs)))
-        for step, after in zip(self.steps, held[1:], strict=True):
-            step.apply(block, frames, first(len(step.inputs)))
-            block.crop(after)
-        return block
+        program, rest = Program(raw), iter(arrays)
+        for step, held in zip(self.steps, self.reaches(section), strict=False):
+            program.crop(held.x0, held.x1)
+            step.add(program, frames, [next(rest) for _ in step.inputs])
+        return program
 
 
 def _fields(step: Step) -> tuple[object, ...]:

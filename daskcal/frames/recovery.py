@@ -16,10 +16,12 @@ from typing import Any
 import dask.array as da
 import numpy as np
 import xarray as xr
+from dask.blockwise import Blockwise
 from dask.highlevelgraph import HighLevelGraph
 
 from daskcal.errors import ArgumentError
-from daskcal.frames.recipe import PLANES, Arrays, Input, Recipe
+from daskcal.frames.block import PLANES
+from daskcal.frames.recipe import Arrays, Input, Recipe
 from daskcal.frames.sections import Section
 from daskcal.frames.stack import PLANE, Layout, Stack, describe_input
 
@@ -138,6 +140,8 @@ def _layout(graph: HighLevelGraph, plane: str) -> Layout | None:
     for _ in range(2):  # a plane, perhaps its block of all planes, the layout
         for name in waiting:
             layer = graph.layers[name]
+            if isinstance(layer, Blockwise):  # not the layout, and long to spell out
+                continue
             value = layer.get(name)
             value = getattr(value, "value", value)  # Dask wraps data of a graph
             value = getattr(value, "layout", value)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any
@@ -16,10 +16,11 @@ from dask.highlevelgraph import HighLevelGraph
 from dask.layers import ArraySliceDep
 
 from daskcal.errors import GeometryError
-from daskcal.frames.recipe import Arrays, Block, Input, Recipe, Step
+from daskcal.frames.band import Band
+from daskcal.frames.recipe import Arrays, Input, Recipe, Step
 from daskcal.frames.sections import Section
 
-LAYOUT, BLOCK, PLANE = "daskcal-layout-", "daskcal-block-", "daskcal-plane-"
+LAYOUT, BAND, BLOCK, PLANE = (f"daskcal-{kind}-" for kind in ("layout", "band", "block", "plane"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,12 +116,17 @@ class Layout:
     section: Section
     chunks: tuple[tuple[int, ...], ...]
 
-    def cut(self, where: Sequence[slice], arrays: Sequence[np.ndarray] = ()) -> Block:
-        """The pixels of a box of frames, rows and columns, counted from 0."""
+    def read(self, where: Sequence[slice], arrays: Sequence[np.ndarray] = ()) -> Band:
+        """Read the pixels of a box of frames, rows and columns, counted from 0.
+
+        `arrays` are the bands of the recipe's inputs, in order.
+        """
         frames, rows, columns = where
         y0, x0 = self.section.y0, self.section.x0
         section = Section(y0 + rows.start, y0 + rows.stop, x0 + columns.start, x0 + columns.stop)
-        return self.recipe.cut(frames, section, arrays)
+        seen, of_source = self.recipe.reaches(section)[0], len(self.recipe.source.inputs)
+        raw = self.recipe.source.read(frames, seen, arrays[:of_source])
+        return Band(self.recipe, frames, section, raw, tuple(arrays[of_source:]))
 
 
 class SinglePlane:
@@ -140,7 +146,7 @@ class SinglePlane:
     def __getitem__(self, index: tuple[Any, ...]) -> np.ndarray:
         index = (*index, *[slice(None)] * (3 - len(index)))
         box, rest = zip(*map(_hull, index, self.shape), strict=True)
-        return np.asarray(self.layout.cut(box).image[rest])
+        return np.asarray(self.layout.read(box).planes()[0][rest])
 
 
 def _hull(part: Any, size: int) -> tuple[slice, Any]:
@@ -155,16 +161,18 @@ def _hull(part: Any, size: int) -> tuple[slice, Any]:
 
 
 def pack(stack: Stack, frame: int = -1, rows: int = 64) -> da.Array:
-    """Cut a stack into blocks of `frame` frames × `rows` rows (-1: all), x whole.
+    """Cut a stack into bands of `frame` frames × `rows` rows (-1: all), x whole.
 
     Returns
     -------
     dask.array.Array
-        Of dtype object, one element a block: the tuple of the block's planes, each an array of
-        (frames, rows, columns), in the order of ``stack.recipe.planes``. Its chunks tell the
-        sizes of the blocks.
+        Of dtype object, one element a block: a `Band`. Its chunks tell the sizes of the blocks.
     """
-    layout = _layout(stack, frame, rows)
+    return _blocks(stack, _layout(stack, frame, rows), BAND, _read_band)
+
+
+def _blocks(stack: Stack, layout: Layout, name: str, read: Callable[..., Any]) -> da.Array:
+    """One object a block: what `read` makes of the layout, the block's slices and the inputs."""
     token = _token(stack, layout)
     key = LAYOUT + token
     shared = Delayed(key, HighLevelGraph.from_collections(key, {key: layout}, dependencies=[]))
@@ -173,18 +181,28 @@ def pack(stack: Stack, frame: int = -1, rows: int = 64) -> da.Array:
     for (i, held), array in zip(windows, stack.arrays, strict=True):
         inputs += [_banded(array, i, held, layout.chunks), i.index]
     return da.blockwise(
-        _cut_block,
+        read,
         "fyx",
         shared,
         None,
         ArraySliceDep(layout.chunks),
         "fyx",
         *inputs,
-        name=BLOCK + token,
+        name=name + token,
         dtype=object,
         meta=np.empty((0, 0, 0), object),
         align_arrays=False,
     )
+
+
+def _read_band(layout: Layout, where: tuple[slice, ...], *arrays: np.ndarray) -> Band:
+    return layout.read(where, arrays)
+
+
+def _read_planes(
+    layout: Layout, where: tuple[slice, ...], *arrays: np.ndarray
+) -> tuple[np.ndarray, ...]:
+    return layout.read(where, arrays).planes()
 
 
 def cut_planes(stack: Stack, frame: int, rows: int) -> dict[str, da.Array]:
@@ -203,7 +221,8 @@ def cut_planes(stack: Stack, frame: int, rows: int) -> dict[str, da.Array]:
             meta=np.empty((0, 0, 0), recipe.dtype),
         )
         return {"image": image}
-    packed = pack(stack, frame, rows)
+    layout = _layout(stack, frame, rows)
+    packed = _blocks(stack, layout, BLOCK, _read_planes)
     token = packed.name.removeprefix(BLOCK)
     return {
         plane: da.blockwise(
@@ -228,13 +247,6 @@ def _layout(stack: Stack, frame: int, rows: int) -> Layout:
 def _token(stack: Stack, layout: Layout) -> str:
     names = [array.name for array in stack.arrays]
     return str(tokenize(stack.recipe.token, layout.section, layout.chunks, names))
-
-
-def _cut_block(
-    layout: Layout, where: tuple[slice, ...], *arrays: np.ndarray
-) -> tuple[np.ndarray, ...]:
-    block = layout.cut(where, arrays)
-    return tuple(getattr(block, plane) for plane in layout.recipe.planes)
 
 
 def _windows(recipe: Recipe, section: Section) -> list[tuple[Input, Section]]:

@@ -12,7 +12,8 @@ from pydantic import ValidationError
 from daskcal.errors import ConfigError, nearest
 from daskcal.frames.instrument import shipped_instruments
 from daskcal.night.config_errors import explain
-from daskcal.night.config_keys import ClassifyRule, NightConfig, parse_section
+from daskcal.night.config_keys import ClassifyRule, NightConfig
+from daskcal.night.config_table import parse_section
 from daskcal.strict import strict_keywords
 
 __all__ = [

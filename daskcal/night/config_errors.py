@@ -6,7 +6,7 @@ import types
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel, GetCoreSchemaHandler, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import CoreSchema, core_schema
@@ -119,13 +119,13 @@ def _plain(annotation: Any, metadata: tuple[Any, ...]) -> str:
         return "a table"
     name = {float: "a number", int: "a whole number", str: "text"}
     text = name.get(annotation, "")
+    limits = []
     for limit in metadata:
         for inner in getattr(limit, "metadata", [limit]):
-            if isinstance(inner, Ge):
-                text += f" ≥ {inner.ge}"
-            elif isinstance(inner, Gt):
-                text += f" > {inner.gt}"
-    return text
+            for kind, sign in ((Ge, "≥"), (Gt, ">"), (Le, "≤"), (Lt, "<")):
+                if isinstance(inner, kind):
+                    limits.append(f" {sign} {getattr(inner, kind.__name__.lower())}")
+    return text + " and".join(limits)
 
 
 def _words(field: FieldInfo) -> list[str]:

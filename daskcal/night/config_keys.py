@@ -5,20 +5,14 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal, get_args
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, field_validator, model_validator
 
 from daskcal.errors import nearest
 from daskcal.fits.keywords import DEFAULT_KEYWORDS
-from daskcal.frames.sections import fits_section, python_section
 from daskcal.masters.match import Rules
+from daskcal.night.config_combine import CombineKinds
 from daskcal.night.config_errors import Unset
+from daskcal.night.config_table import Count, NotNegative, Positive, Section, Table, Words
 from daskcal.night.query import parse_query
 
 ImageType = Literal["bias", "dark", "flat", "science", "other"]
@@ -29,54 +23,6 @@ FlatKind = Literal["dome", "sky", "twilight", ""]
 Switch = Literal["auto"] | bool
 
 NORMALISED_NAMES = tuple(DEFAULT_KEYWORDS.aliases)
-
-_NO_LIMIT = (10**9, 10**9)  # shape against which a section's syntax alone is checked
-
-
-def parse_section(text: str) -> tuple[Literal["header", "none", "python", "fits"], str]:
-    """Split a section of the config into its form and its text.
-
-    A bracket is read as Python reads it (rows first, 0-based, the end not included) unless the
-    word ``fits`` stands before it (columns first, 1-based, the end included): ``[1:9,1:9]`` alone
-    could be either, so it is never guessed.
-
-    Returns
-    -------
-    form : str
-        ``header`` or ``none`` (no text), ``python`` or ``fits``.
-    text : str
-        The bracket, for `daskcal.frames.sections`.
-    """
-    word = text.strip()
-    if word in ("header", "none"):
-        return word, ""  # type: ignore[return-value]
-    if word[:4].lower() == "fits":
-        bracket = word[4:].strip()
-        fits_section(bracket, _NO_LIMIT)
-        return "fits", bracket
-    if not word.startswith("["):
-        raise ValueError(nearest(word, ("header", "none")))
-    python_section(word, _NO_LIMIT)
-    return "python", word
-
-
-def _check_section(text: str) -> str:
-    parse_section(text)
-    return text
-
-
-NotNegative = Annotated[float, Field(ge=0)]
-Positive = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(ge=0)]
-AtLeastOne = Annotated[int, Field(ge=1)]
-Words = Annotated[tuple[str, ...], Field(strict=False)]
-Section = Annotated[str, AfterValidator(_check_section)]
-
-
-class Table(BaseModel):
-    """One table of the config: frozen, no unknown key, no silent change of type."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class Instrument(Table):
@@ -260,60 +206,6 @@ class Flat(Table):
     min_value: NotNegative = Field(
         default=0.1, description="Pixels of the normalised flat below this are masked as low_flat."
     )
-
-
-class Combine(Table):
-    """How frames of one kind become a master."""
-
-    method: Literal["average", "median", "sum"] = Field(
-        default="average", description="How to combine."
-    )
-    reject: Literal["sigma", "minmax", "none"] = Field(
-        default="sigma", description="How outliers are rejected."
-    )
-    low: Annotated[NotNegative | None, Unset("none")] = Field(
-        default=5.0, description="Sigma clipping: limit below the centre, in σ."
-    )
-    high: Annotated[NotNegative | None, Unset("none")] = Field(
-        default=5.0, description="Sigma clipping: limit above the centre, in σ."
-    )
-    center: Literal["median", "mean"] = Field(
-        default="median", description="Sigma clipping: the centre."
-    )
-    spread: Literal["mad_std", "std"] = Field(
-        default="mad_std", description="Sigma clipping: the estimate of σ."
-    )
-    maxiters: Annotated[AtLeastOne | None, Unset("converge")] = Field(
-        default=None,
-        description="Sigma clipping: number of passes; 'converge' clips until nothing changes.",
-    )
-    sigma_floor: NotNegative | Literal["auto"] = Field(
-        default="auto",
-        description="Sigma clipping: smallest σ, in units of the pixels; 'auto' is the noise model "
-        "where known, else 0.5 adu.",
-    )
-    n_low: Count = Field(default=1, description="minmax: lowest values rejected of each pixel.")
-    n_high: Count = Field(default=1, description="minmax: highest values rejected of each pixel.")
-    scale: Annotated[Literal["median", "mean"] | None, Unset("none")] = Field(
-        default=None, description="Divide each frame by this statistic before rejection."
-    )
-    min_frames: AtLeastOne = Field(default=1, description="With fewer frames no master is made.")
-
-
-class CombineFlat(Combine):
-    """How flats become a master."""
-
-    scale: Annotated[Literal["median", "mean"] | None, Unset("none")] = Field(
-        default="median", description="Divide each frame by this statistic before rejection."
-    )
-
-
-class CombineKinds(Table):
-    """How masters are made, for each kind."""
-
-    bias: Combine = Field(default=Combine(), description="Master biases.")
-    dark: Combine = Field(default=Combine(), description="Master darks.")
-    flat: CombineFlat = Field(default=CombineFlat(), description="Master flats.")
 
 
 class Mask(Table):

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from daskcal.frames.blocks import Stack
-from daskcal.frames.memory import band_rows, budget
+from daskcal.frames.memory import band_rows, budget, task_bytes, threads
 from daskcal.frames.recipe import Files, Recipe, Step, with_plane
 from daskcal.frames.sections import Section
 from daskcal.products import band_of_frame
@@ -30,7 +32,8 @@ class Effort:
     bytes_out : int
         Of products, about: trimming makes them smaller, and uncertainties may not be known.
     memory : int
-        Most bytes of pixels that are held at once: the budget, which sets the height of bands.
+        Most bytes of pixels that are held at once: the budget, which sets the height of bands, or
+        what the frames take of which the scale is found, as many whole ones as there are threads.
     tasks : int
         Bands of rows that are computed, and frames whose scale is.
     """
@@ -46,7 +49,7 @@ def effort(plan: Plan) -> Effort:
     return Effort(
         bytes_in=sum(_read(plan, job) for job in plan.jobs),
         bytes_out=sum(_written(plan, job) for job in plan.jobs),
-        memory=budget(),
+        memory=max([budget(), *(_whole_frames(plan, job) for job in plan.jobs)]),
         tasks=sum(_tasks(plan, job) for job in plan.jobs),
     )
 
@@ -77,8 +80,16 @@ def _tasks(plan: Plan, job: Job) -> int:
     return bands + kept + (len(job.frames) if _scaled(plan, job) else 0)
 
 
+def _whole_frames(plan: Plan, job: Job) -> int:
+    """Bytes of the frames whose scale is found at once."""
+    if not _scaled(plan, job):
+        return 0
+    one = _stack(plan, job).take(np.array([0]))
+    return min(threads(), len(job.frames)) * task_bytes(one, one.section.shape[0], whole=True)
+
+
 def _scaled(plan: Plan, job: Job) -> bool:
-    return job.kind != "science" and getattr(plan.config.combine, job.kind).scale is not None
+    return job.kind != "science" and getattr(plan.config.combine, job.kind).first_pass()
 
 
 def _keeps(plan: Plan) -> bool:

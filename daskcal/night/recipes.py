@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from daskcal.night.config import NightConfig
-    from daskcal.night.config_keys import Combine
+    from daskcal.night.config_combine import Combine
     from daskcal.night.plan import Job
 
 
@@ -69,18 +69,11 @@ def calibration_arguments(
 
 def combine_arguments(settings: Combine) -> dict[str, Any]:
     """Keyword arguments of `combine` for one kind of master."""
-    options = {
-        "sigma": ("low", "high", "center", "spread", "maxiters", "sigma_floor"),
-        "minmax": ("n_low", "n_high"),
-        "none": (),
-    }[settings.reject]
-    chosen = {name: getattr(settings, name) for name in options}
-    return {
-        "method": settings.method,
-        "reject": settings.reject,
-        "scale": settings.scale,
-        **chosen,
-    }
+    from daskcal.combination.reject import KEYWORDS, OPTIONS
+
+    names = [name for name in KEYWORDS if hasattr(settings, name)] + OPTIONS[settings.reject]
+    chosen = {name: getattr(settings, name) for name in names}
+    return {name: value for name, value in chosen.items() if value != "default"}
 
 
 def noise_unknown(config: NightConfig, frames: xr.Dataset, calibrated: xr.Dataset) -> list[str]:

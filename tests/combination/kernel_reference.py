@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from daskcal.combination.kernels import Combined, Reject
-from daskcal.combination.kernels.median_error import median_factors
+from daskcal.combination.kernels.uncertainty import variance_gains
 
 
 def working_type(dtype: np.dtype) -> type:
@@ -44,9 +44,18 @@ def sigma_bounds(values: list[float], reject: Reject, floor: float) -> tuple[flo
 
 
 def minmax_counts(good: int, n: int, reject: Reject) -> tuple[int, int]:
-    if good > reject.n_low + reject.n_high:
-        return reject.n_low, reject.n_high
-    return int(good * reject.n_low / n + 0.001), int(good * reject.n_high / n + 0.001)
+    sides = reject.n_low, reject.n_high
+    counts = [int(good * x + 0.001) if isinstance(x, float) else x for x in sides]
+    if sum(counts) >= good:
+        shares = [x if isinstance(x, float) else x / n for x in sides]
+        counts = [int(good * share + 0.001) for share in shares]
+    return counts[0], counts[1]
+
+
+def winsorised_squares(left: list[float], n_low: int, n_high: int) -> float:
+    """Squared deviations from the mean, with lost values set to the nearest survivor."""
+    values = np.array([min(left)] * n_low + left + [max(left)] * n_high)
+    return float(((values - values.mean()) ** 2).sum())
 
 
 def survivors(values, floor, n, reject):
@@ -68,13 +77,16 @@ def survivors(values, floor, n, reject):
 
 def combine_reference(
     image, mask=None, variance=None, shared=None, *, method="average", reject, scale=None,
-    zero=None, floor=None,
+    zero=None, weights=None, slopes=None, floor=None,
 ) -> Combined:  # fmt: skip
     n, rows, columns = image.shape
     work = working_type(image.dtype)
     scale = np.ones(n) if scale is None else scale
     zero = np.zeros(n) if zero is None else zero
-    factors = median_factors(n) if method == "median" else np.ones(n + 1)
+    lost = None
+    if reject.kind == "minmax":
+        lost = tuple(zip(*(minmax_counts(g, n, reject) for g in range(n + 1)), strict=True))
+    gains = variance_gains(method, n, lost, scatter=variance is None and weights is None)
     size = n if method == "sum" else 1
     out = Combined(
         *(np.full((rows, columns), np.nan) for _ in range(3)),
@@ -97,16 +109,40 @@ def combine_reference(
             out.mask[at] = int(np.bitwise_or.reduce(np.array(bits, np.uint16))) | 16
             continue
         left = [x for _, x in kept]
-        out.image[at] = float(np.median(left)) if method == "median" else mean(left) * size
-        gain = (factors[len(kept)] * size) ** 2
 
         def scaled_variance(planes, kept=kept, at=at):
             return [float(planes[(i, *at)]) * float(scale[i]) ** 2 for i, _ in kept]
 
+        weight = [1.0] * len(kept) if weights is None else [float(weights[i]) for i, _ in kept]
+        if slopes is not None:
+            pairs = zip(kept, scaled_variance(variance), strict=True)
+            at_centre = [v + slopes[i] * scale[i] * (mean(left) - x) for (i, x), v in pairs]
+            own = scaled_variance(variance)
+            noise = [max(v, 0.1 * o) for v, o in zip(at_centre, own, strict=True)]
+            weight = [w / v if o > 0 else 0.0 for w, v, o in zip(weight, noise, own, strict=True)]
+        kept = [one for one, w in zip(kept, weight, strict=True) if w > 0]
+        left, weight = [x for _, x in kept], [w for w in weight if w > 0]
+        out.n_used[at] = len(kept)
+        if not kept:
+            out.mask[at] = int(np.bitwise_or.reduce(np.array(bits, np.uint16))) | 16
+            continue
+        norm = sum(weight)
+        middle = {"median": np.median(left), "lower_median": sorted(left)[(len(left) - 1) // 2]}
+        weighted = sum(w * x for w, x in zip(weight, left, strict=True)) / norm
+        out.image[at] = middle.get(method, weighted) * size
+        gain = gains[len(values) if lost else len(kept)] * size**2
         if variance is not None:
-            out.variance[at] = sum(scaled_variance(variance)) / len(kept) ** 2 * gain
+            own = scaled_variance(variance, kept)
+            squares = sum(w * w * v for w, v in zip(weight, own, strict=True))
+            out.variance[at] = squares / norm**2 * gain
+        elif lost and weights is None:
+            n_low, n_high = lost[0][len(values)], lost[1][len(values)]
+            out.variance[at] = winsorised_squares(left, n_low, n_high) * gain
         elif len(kept) > 1:
-            out.variance[at] = std(left) ** 2 / (len(kept) - 1) * gain
+            squares = sum(w * (x - weighted) ** 2 for w, x in zip(weight, left, strict=True))
+            out.variance[at] = squares / ((len(kept) - 1) * norm) * gain
         if shared is not None:
-            out.shared[at] = mean(scaled_variance(shared)) * size**2
+            own = scaled_variance(shared, kept)
+            common = sum(w * v for w, v in zip(weight, own, strict=True)) / norm
+            out.shared[at] = common * size**2
     return out

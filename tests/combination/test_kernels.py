@@ -66,6 +66,8 @@ def stacks(draw):
 def rejections(draw, n):
     kind = draw(st.sampled_from(["none", "sigma", "sigma", "minmax"]))
     if kind == "minmax":
+        if draw(st.booleans()):
+            return Reject("minmax", n_low=draw(st.sampled_from([0.0, 0.2, 0.4])), n_high=0.29)
         n_low = draw(st.integers(0, n - 1))
         return Reject("minmax", n_low=n_low, n_high=draw(st.integers(0, n - 1 - n_low)))
     return Reject(
@@ -82,7 +84,11 @@ def rejections(draw, n):
 def test_every_combination_of_inputs_matches_the_definitions(data):
     image, planes = data.draw(stacks())
     reject = data.draw(rejections(len(image)))
-    method = data.draw(st.sampled_from(["average", "median", "sum"]))
+    method = data.draw(st.sampled_from(["average", "median", "lower_median", "sum"]))
+    if method == "average" and data.draw(st.booleans()):
+        planes["weights"] = np.linspace(0, 3, len(image))
+        if "variance" in planes and data.draw(st.booleans()):
+            planes["slopes"] = np.linspace(0, 1.5, len(image))
     floors = [None, 0.0, 0.5, 4.0] + ["variance"] * ("variance" in planes)
     options = {"method": method, "reject": reject, "floor": data.draw(st.sampled_from(floors))}
     with pytest.MonkeyPatch.context() as patch:

@@ -151,3 +151,18 @@ def test_results_that_nobody_asked_for_in_a_long_time_are_forgotten(cache, night
     base.close()
     assert [os.path.basename(os.fsdecode(path)) for path, _ in rows] == ["0.fits"]
     assert rows[0][1] > 0
+
+
+@pytest.mark.parametrize("level", [0, 16])
+def test_where_the_tiles_of_a_compressed_image_lie_is_kept(cache, level, tmp_path, opened):
+    path = tmp_path / "x.fits"
+    image = np.random.default_rng(1).normal(100, 3, (20, 30)).astype("f4")
+    fits.CompImageHDU(image, compression_type="GZIP_2", quantize_level=level).writeto(path)
+    os.utime(path, (1e9, 1e9))
+    first = scan(path).frames[0].source
+    assert first.tiles is not None
+    opened.clear()
+    again = scan(path).frames[0].source
+    assert opened == []
+    assert again == first
+    assert hash(again) == hash(first)

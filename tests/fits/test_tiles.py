@@ -1,11 +1,15 @@
 """Tile-compressed images against astropy, and tables that no decoder must see."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from astropy.io import fits
+from hypothesis import given
+from hypothesis import strategies as st
 
 from daskcal.errors import FrameError
-from daskcal.fits import read_pixels, scan
+from daskcal.fits import read_pixels, scan, tile_bytes, tiles
 
 RNG = np.random.default_rng(5)
 SKY = RNG.normal(1000, 30, (48, 60))
@@ -49,6 +53,7 @@ def test_integers_are_read_exactly(kind, dtype, tiles, tmp_path):
     path = compressed(tmp_path / "x.fits", image, kind, tile_shape=tiles)
     source = scanned(path).frames[0].source
     assert source.compression == kind
+    assert (source.tiles is not None) == kind.startswith(("RICE", "GZIP"))
     assert source.shape == image.shape
     values, undefined = whole(source)
     assert values.dtype == source.dtype == np.dtype(dtype)
@@ -79,7 +84,7 @@ def test_lossless_floats(tmp_path):
     path = compressed(tmp_path / "x.fits", SKY, "GZIP_2", quantize_level=0)
     values, undefined = whole(scanned(path).frames[0].source)
     np.testing.assert_array_equal(values, SKY)
-    assert not undefined.any()
+    assert undefined is None
 
 
 def test_blank_integers_are_undefined_whatever_bzero(tmp_path):
@@ -172,3 +177,244 @@ def test_tiles_that_cannot_be_decoded_are_damaged(tmp_path):
         whole(source)
     assert caught.value.reason == "damaged"
     assert caught.value.hdu == 1
+
+
+def by_astropy(source, rows, columns):
+    return read_pixels(replace(source, tiles=None), rows, columns)
+
+
+@pytest.fixture
+def without_astropy(monkeypatch):
+    def refuse(*_):
+        raise AssertionError("these tiles are not for astropy to decode")
+
+    monkeypatch.setattr(tiles, "_read_by_astropy", refuse)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("tiles")
+
+
+@st.composite
+def images(draw):
+    """Integers that meet each way of the Rice coder: constant, smooth, noisy, extreme."""
+    dtype = np.dtype(draw(st.sampled_from(["u1", "i2", "u2", "i4", "u4"])))
+    low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    shape = draw(st.integers(1, 40)), draw(st.integers(1, 130))
+    level, slope = draw(st.integers(low, high)), draw(st.sampled_from([0, 0.01, 3]))
+    noise = draw(st.sampled_from([0, 0.3, 5, 200, 5e3, 5e6, 1e9]))
+    image = rng.normal(level, noise, shape) + slope * np.arange(shape[1])
+    image = np.clip(image, low, high - 512).astype(dtype)
+    flips = rng.integers(0, image.size, draw(st.integers(0, 9)))
+    image.flat[flips] = rng.choice([low, high], flips.size)
+    image[: draw(st.integers(0, shape[0]))] = draw(st.integers(low, high))
+    return image
+
+
+def part(draw, length):
+    start = draw(st.integers(0, length - 1))
+    return start, draw(st.integers(start + 1, length))
+
+
+@given(st.data())
+def test_any_integers_any_tiles_any_window(folder, data):
+    image = data.draw(images())
+    tile = tuple(data.draw(st.integers(1, length)) for length in image.shape)
+    path = folder / "x.fits"
+    path.unlink(missing_ok=True)
+    compressed(path, image, data.draw(st.sampled_from(["RICE_1", "GZIP_2"])), tile_shape=tile)
+    source = scanned(path).frames[0].source
+    assert source.tiles is not None
+    rows, columns = (part(data.draw, length) for length in image.shape)
+    values, undefined = read_pixels(source, rows, columns)
+    np.testing.assert_array_equal(values, image[slice(*rows), slice(*columns)])
+    assert values.dtype == image.dtype
+    assert undefined is None
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.parametrize("tile", [(1, 700), (30, 700), (7, 111)])
+@pytest.mark.parametrize("method", [-1, 1, 2])
+@pytest.mark.parametrize("kind", ["RICE_1", "GZIP_1", "GZIP_2"])
+def test_quantised_floats_are_those_of_astropy(
+    kind, method, tile, dtype, tmp_path, without_astropy, monkeypatch
+):
+    image = np.random.default_rng(3).normal(50, 4, (41, 700)).astype(dtype)
+    image[20:, 100:300] = 0  # kept exactly by the second way of dithering
+    image[2, 3:50] = np.nan
+    image[7:14] = 5.5  # has no noise to set the steps by: not quantised
+    path = compressed(
+        tmp_path / "x.fits",
+        image,
+        kind,
+        tile_shape=tile,
+        quantize_method=method,
+        dither_seed=9999,
+        quantize_level=4,
+    )
+    source = scanned(path).frames[0].source
+    windows = [((0, 41), (0, 700)), ((3, 37), (13, 640)), ((11, 12), (699, 700))]
+    found = [read_pixels(source, *window) for window in windows]
+    monkeypatch.undo()
+    for window, (values, undefined) in zip(windows, found, strict=True):
+        expected, expected_undefined = by_astropy(source, *window)
+        np.testing.assert_array_equal(values, expected)
+        np.testing.assert_array_equal(undefined, expected_undefined)
+    with fits.open(path) as hdus:
+        np.testing.assert_array_equal(found[0][0], hdus[1].data)
+
+
+def rewritten(path, target, form="PB", order=None, gap=0, **cards):
+    """The same tiles, kept otherwise; a card of None is left out."""
+    with fits.open(path, disable_image_compression=True) as hdus:
+        table = hdus[1]
+        raw = path.read_bytes()
+        heap = table._data_offset + table._theap
+        places = np.frombuffer(raw, ">i4", 2 * len(table.data), table._data_offset).reshape(-1, 2)
+        header = table.header.copy()
+    sizes, starts = places[:, 0], heap + places[:, 1]
+    pieces = [raw[start : start + size] for start, size in zip(starts, sizes, strict=True)]
+    offsets, data = np.zeros(len(pieces), int), b"\xaa" * gap
+    for n in range(len(pieces)) if order is None else order:
+        offsets[n] = len(data) - gap
+        data += pieces[n] + b"\xbb" * gap
+    kind = ">i8" if form.startswith("Q") else ">i4"
+    rows = np.stack([sizes, offsets], axis=1).astype(kind).tobytes()
+    header["NAXIS1"] = len(rows) // len(pieces)
+    header["TFORM1"] = f"1{form}({sizes.max()})"
+    header["PCOUNT"] = len(data)
+    if gap:
+        header["THEAP"] = len(rows) + gap
+    for key, value in cards.items():
+        header[key] = value
+        if value is None:
+            header.remove(key)
+    unit = rows + data
+    unit += bytes(-len(unit) % 2880)
+    target.write_bytes(raw[:2880] + header.tostring().encode() + unit)
+    return target
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        {"form": "QB"},
+        {"order": range(11, -1, -1)},
+        {"gap": 7},
+        {"form": "QB", "gap": 3, "order": [*range(1, 12, 2), *range(0, 12, 2)]},
+        {"ZCMPTYPE": "RICE_ONE"},
+        {"TTYPE1": "compressed_data"},
+        {"ZNAME1": "BYTEPIX", "ZVAL1": 4, "ZNAME2": "BLOCKSIZE", "ZVAL2": 32},
+        {"ZNAME1": None, "ZVAL1": None, "ZNAME2": None, "ZVAL2": None},
+    ],
+    ids=str,
+)
+def test_tables_as_others_write_them(kept, tmp_path, without_astropy):
+    image = (SKY * 1e4).astype("i4")
+    path = compressed(tmp_path / "x.fits", image, tile_shape=(16, 16))
+    source = scanned(rewritten(path, tmp_path / "y.fits", **kept)).frames[0].source
+    np.testing.assert_array_equal(whole(source)[0], image)
+    values, _ = read_pixels(source, (20, 21), (17, 40))
+    np.testing.assert_array_equal(values, image[20:21, 17:40])
+
+
+def test_coded_integers_may_be_wider_than_the_pixels(tmp_path, without_astropy):
+    image = SKY.astype("i4")
+    path = compressed(tmp_path / "x.fits", image)
+    source = scanned(rewritten(path, tmp_path / "y.fits", ZBITPIX=16)).frames[0].source
+    values, _ = whole(source)
+    assert values.dtype == np.dtype("i2")
+    np.testing.assert_array_equal(values, image)
+
+
+@pytest.mark.parametrize("extra", ["ZBLANK", "ZSCALE"])
+def test_tables_with_columns_that_change_the_integers_are_left_to_astropy(extra, tmp_path):
+    path = compressed(tmp_path / "x.fits", SKY.astype("i2"))
+    with fits.open(path, disable_image_compression=True) as hdus:
+        column = fits.Column(extra, "1J", array=np.arange(len(hdus[1].data)))
+        table = fits.BinTableHDU.from_columns(hdus[1].columns + column, hdus[1].header)
+        table.writeto(tmp_path / "y.fits")
+    assert scanned(tmp_path / "y.fits").frames[0].source.tiles is None
+
+
+def test_a_band_is_two_reads_of_its_own_tiles(tmp_path, monkeypatch):
+    source = scanned(compressed(tmp_path / "x.fits", SKY.astype("u2"))).frames[0].source
+    reads, fill = [], tile_bytes.fill
+
+    def counting(source, handle, target, offset):
+        reads.append(target.nbytes)
+        fill(source, handle, target, offset)
+
+    monkeypatch.setattr(tile_bytes, "fill", counting)
+    read_pixels(source, (8, 16), (0, 60))
+    assert reads[0] == 8 * source.tiles.row_bytes
+    assert len(reads) == 2
+    assert reads[1] < 8 * 60 * 2
+
+
+@pytest.mark.parametrize("kind", ["RICE_1", "GZIP_2"])
+@given(data=st.data())
+def test_damage_stays_in_its_tile_and_never_crashes(kind, folder, data):
+    path = folder / f"{kind}.fits"
+    if not path.exists():
+        compressed(path, SKY.astype("i2"), kind, tile_shape=(8, 30))
+    source = scanned(path).frames[0].source
+    raw = bytearray(path.read_bytes())
+    tile = data.draw(st.integers(0, 11))
+    row = source.offset + tile * source.tiles.row_bytes
+    size, start = np.frombuffer(raw, ">i4", 2, row)
+    start += source.offset + source.tiles.heap
+    places = [*range(row, row + 8)] if data.draw(st.booleans()) else [*range(start, start + size)]
+    for _ in range(data.draw(st.integers(1, 5))):
+        raw[data.draw(st.sampled_from(places))] = data.draw(st.integers(0, 255))
+    broken = folder / "broken.fits"
+    broken.write_bytes(raw)
+    source = scanned(broken).frames[0].source
+    for n in range(12):
+        top, left = 8 * (n // 2), 30 * (n % 2)
+        window = (top, top + 8), (left, left + 30)
+        fault = None
+        try:
+            values, _ = read_pixels(source, *window)
+        except FrameError as error:
+            fault = error
+        if n != tile:
+            assert fault is None
+            np.testing.assert_array_equal(values, SKY.astype("i2")[top : top + 8, left:][:, :30])
+        elif fault is not None:
+            assert (fault.reason, fault.path, fault.hdu) == ("damaged", str(broken), 1)
+        else:
+            assert values.shape == (8, 30)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (b"\x00\x00\x00\x01", "bytes end early"),
+        (b"\x7f\xff\xff\xff", "outside the data"),
+        (b"\x00\x00\x00\x00", "cannot be decoded"),
+    ],
+)
+def test_damaged_tiles_are_named(damage, message, tmp_path):
+    path = compressed(tmp_path / "x.fits", SKY.astype("i4"))
+    source = scanned(path).frames[0].source
+    raw = bytearray(path.read_bytes())
+    raw[source.offset + 5 * 8 : source.offset + 5 * 8 + 4] = damage
+    path.write_bytes(raw)
+    source = scanned(path).frames[0].source
+    with pytest.raises(FrameError, match=message) as caught:
+        read_pixels(source, (3, 9), (0, 60))
+    assert caught.value.reason == "damaged"
+    assert "row 5" in str(caught.value) or "decoded" in message
+
+
+def test_a_code_that_does_not_exist_is_damage(tmp_path):
+    path = compressed(tmp_path / "x.fits", SKY.astype("i4"))
+    source = scanned(path).frames[0].source
+    raw = bytearray(path.read_bytes())
+    raw[source.offset + source.tiles.heap + 4] = 0xFF  # the first code: 31
+    path.write_bytes(raw)
+    with pytest.raises(FrameError, match="code that does not exist"):
+        read_pixels(scanned(path).frames[0].source, (0, 1), (0, 60))

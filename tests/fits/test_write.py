@@ -22,7 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from daskcal.errors import ArgumentError, OutputError
-from daskcal.fits import write
+from daskcal.fits import flushing, write
 from daskcal.fits.cards import make_card
 from daskcal.fits.checksum import folded, word_sum
 from daskcal.fits.write import Plane, Written, fits_sink
@@ -121,7 +121,8 @@ def test_sums_of_bands_make_the_sum_of_the_data(dtype: str, bands: list[int], wi
         values = np.resize(array(dtype), (sum(bands), width))
     total, row = 0, 0
     for rows in bands:
-        total += word_sum(values[row : row + rows], row * width * values.itemsize)
+        stored = np.array(values[row : row + rows], values.dtype.newbyteorder(">"))
+        total += word_sum(stored, row * width * values.itemsize)
         row += rows
     data = values.astype(values.dtype.newbyteorder(">")).tobytes()
     data += bytes(-len(data) % 4)
@@ -140,6 +141,52 @@ def test_bytes_do_not_depend_on_the_layout(tmp_path: Path, scheduler: str) -> No
     for i, cut in enumerate((mixed, wide)):
         sums.add(fits_sink(tmp_path / f"m{i}.fits", cut).compute(scheduler=scheduler).checksum)
     assert len(sums) == 1
+
+
+@pytest.mark.parametrize("piece", [1, 100, 1 << 20])
+def test_bytes_do_not_depend_on_the_pieces_of_a_band(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, piece: int
+) -> None:
+    expected = fits_sink(tmp_path / "a.fits", planes(23)).compute()
+    monkeypatch.setattr(write, "_PIECE", piece)
+    found = fits_sink(tmp_path / "b.fits", planes(23)).compute()
+    assert (found.checksum, found.datasums) == (expected.checksum, expected.datasums)
+
+
+def test_bands_that_are_windows_of_larger_arrays(tmp_path: Path) -> None:
+    whole = array("f4", (40, 60))
+    window = da.from_array(whole, chunks=(7, 60)).map_blocks(
+        lambda block: block[:, 3:40], chunks=((7,) * 5 + (5,), (37,)), dtype="f4"
+    )
+    fits_sink(tmp_path / "a.fits", one(window)).compute()
+    np.testing.assert_array_equal(fits.getdata(tmp_path / "a.fits"), whole[:, 3:40])
+
+
+def test_where_the_system_cannot_flush_early(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = fits_sink(tmp_path / "a.fits", planes()).compute().checksum
+    monkeypatch.setattr(flushing, "_sync_file_range", None)
+    assert fits_sink(tmp_path / "b.fits", planes()).compute().checksum == expected
+
+
+@pytest.mark.parametrize("scheduler", ["threads", "sync"])
+def test_a_file_after_another_waits_for_it(tmp_path: Path, scheduler: str) -> None:
+    """What both need is computed once; what only the second needs, after the first is there."""
+    seen = []
+
+    def look(block: np.ndarray) -> np.ndarray:
+        seen.append(sorted(os.listdir(tmp_path)))
+        return block
+
+    shared = lazy(array("f4"), 5).map_blocks(look, meta=np.empty((0, 0), "f4"))
+    first = fits_sink(tmp_path / "a.fits", one(shared))
+    late = lazy(array("f4"), 5).map_blocks(look, dtype="f4", meta=np.empty((0, 0), "f4"))
+    second = fits_sink(tmp_path / "b.fits", one(shared + late), after=first)
+    written = dask.compute(first, second, scheduler=scheduler)
+    assert [Path(w.path).name for w in written] == ["a.fits", "b.fits"]
+    assert len(seen) == 10
+    assert sum("a.fits" in names for names in seen) == 5
 
 
 def test_bytes_are_the_same_on_a_cluster(tmp_path: Path) -> None:

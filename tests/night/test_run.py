@@ -500,10 +500,10 @@ def test_a_run_reads_no_more_than_it_must(
     read: Callable[..., Any] = recipe.read_pixels
     pixels: dict[str, int] = {}
 
-    def counting(source: Any, rows: tuple[int, int], columns: tuple[int, int]) -> Any:
+    def counting(source: Any, rows: tuple[int, int], columns: tuple[int, int], out: Any) -> Any:
         name = Path(source.path).name
         pixels[name] = pixels.get(name, 0) + (rows[1] - rows[0]) * (columns[1] - columns[0])
-        return read(source, rows, columns)
+        return read(source, rows, columns, out)
 
     monkeypatch.setattr(recipe, "read_pixels", counting)
     reduce_night(raw, tmp_path / "out")

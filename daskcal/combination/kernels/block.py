@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from daskcal.combination.kernels.averaged import row_spreads
 from daskcal.combination.kernels.compiling import first_call
-from daskcal.combination.kernels.median_error import median_factors
+from daskcal.combination.kernels.minmax import minmax_counts
 from daskcal.combination.kernels.pixels import (
-    MINMAX,
-    NONE,
-    SIGMA,
+    LOWER_MEDIAN,
+    MEAN,
+    MEDIAN,
     combining_loop,
     ordering_loop,
+    scatter_loop,
 )
+from daskcal.combination.kernels.rules import AVERAGED, KINDS, NONE, Reject, rules
+from daskcal.combination.kernels.uncertainty import variance_gains
 
 # What each type of pixel is computed in, and which types the loop reads without a conversion.
 _WORKING = {
@@ -24,54 +29,10 @@ _WORKING = {
 }
 _READ_AS_IS = ("uint16", "int16", "float32", "float64")
 SLAB_BYTES = 1 << 22  # how much of a block is copied at once, where it must be
-_KINDS = {"none": NONE, "sigma": SIGMA, "minmax": MINMAX}
+_TAKES = {"average": MEAN, "median": MEDIAN, "sum": MEAN, "lower_median": LOWER_MEDIAN}
 # From so many frames on, NumPy's sort of each pixel's values is quicker than a network: by
 # measurement (benchmarks), for float32 with AVX-512.
 MANY = 2000
-
-
-@dataclass(frozen=True, slots=True)
-class Reject:
-    """Which values of a pixel's stack are left out.
-
-    Attributes
-    ----------
-    kind : {"none", "sigma", "minmax"}
-    low, high : float
-        Thresholds of sigma clipping in units of the spread; inf turns a side off.
-    center : {"median", "mean"}
-    spread : {"mad_std", "std"}
-        1.4826·MAD about the median, or the standard deviation (ddof 0) about the mean.
-    maxiters : int
-        Iterations of sigma clipping; -1 until nothing changes.
-    n_low, n_high : int
-        How many of the lowest and highest values minmax leaves out.
-    """
-
-    kind: str = "none"
-    low: float = 5.0
-    high: float = 5.0
-    center: str = "median"
-    spread: str = "mad_std"
-    maxiters: int = -1
-    n_low: int = 0
-    n_high: int = 0
-
-    def __post_init__(self) -> None:
-        choices = {
-            "kind": (self.kind, tuple(_KINDS)),
-            "center": (self.center, ("median", "mean")),
-            "spread": (self.spread, ("mad_std", "std")),
-        }
-        for name, (value, valid) in choices.items():
-            if value not in valid:
-                raise ValueError(f"{name}={value!r} is not one of {', '.join(valid)}")
-        if not (self.low >= 0 and self.high >= 0):
-            raise ValueError(f"low={self.low} and high={self.high} must be 0 or more")
-        if self.maxiters < -1:
-            raise ValueError(f"maxiters={self.maxiters} must be 0 or more, or -1 for no limit")
-        if self.n_low < 0 or self.n_high < 0:
-            raise ValueError(f"n_low={self.n_low} and n_high={self.n_high} must be 0 or more")
 
 
 class Combined(NamedTuple):
@@ -79,6 +40,10 @@ class Combined(NamedTuple):
 
     `image`, `variance` and `shared` are float32, or float64 where the input is computed so;
     `mask` and the counts are uint16. `shared` is None where no shared variance came in.
+
+    On request `rejected`, uint8 (ceil(n / 8), rows, columns): which values were rejected, frame i
+    as bit i & 7 of byte i >> 3 (`record.unpack` makes bool of it; masked values are no rejected
+    ones); and `tally`, int64 (2, n): how many values of each frame were rejected, and were good.
     """
 
     image: np.ndarray
@@ -88,6 +53,14 @@ class Combined(NamedTuple):
     n_used: np.ndarray
     n_low: np.ndarray
     n_high: np.ndarray
+    rejected: np.ndarray | None = None
+    tally: np.ndarray | None = None
+
+    def part(self, rows: slice) -> Combined:
+        """Some of its rows, with the tally of the whole."""
+        names = [name for name in self._fields[:7] if getattr(self, name) is not None]
+        bits = None if self.rejected is None else self.rejected[:, rows]
+        return self._replace(**{name: getattr(self, name)[rows] for name in names}, rejected=bits)
 
 
 def combine_block(
@@ -100,13 +73,20 @@ def combine_block(
     reject: Reject,
     scale: np.ndarray | None = None,
     zero: np.ndarray | None = None,
+    weights: np.ndarray | None = None,
+    slopes: np.ndarray | None = None,
     floor: float | str | None = None,
+    read: np.ndarray | None = None,
+    slope: np.ndarray | None = None,
+    rejected: bool = False,
+    tally: bool = False,
     out: Combined | None = None,
 ) -> Combined:
     """Combine a stack of frames pixel by pixel: scale, reject, combine.
 
     The result at a pixel depends on that pixel's values alone, to the last bit, however a stack
-    is cut into blocks. It releases the GIL and runs in one thread.
+    is cut into blocks; for averaged sigma clipping on those of its row, of which a block must hold
+    the whole. It releases the GIL and runs in one thread.
 
     Parameters
     ----------
@@ -120,17 +100,29 @@ def combine_block(
         survivors (NaN for one).
     shared : ndarray, shape of `image`, optional
         The noise that the frames share, which does not average down.
-    method : {"average", "median", "sum"}
-        "sum" is n times the mean of the survivors.
+    method : {"average", "median", "lower_median", "sum"}
+        "sum" is n times the mean of the survivors; of an even number of values "lower_median" is
+        the lower one of the middle two.
     reject : Reject
     scale, zero : ndarray of float64, shape (n,), optional
         Values become (value - zero)·scale, and variances variance·scale².
+    weights : ndarray of float64, shape (n,), optional
+        Of the frames, for "average"; 0 or more. A survivor without a weight is not used.
+    slopes : ndarray of float64, shape (n,), optional
+        Weights are over the variance as well, which is V + slope·(centre - value): a frame's
+        variance per unit of its signal takes it to the mean of the survivors.
     floor : float or "variance", optional
-        The smallest σ of sigma clipping, after scaling; "variance": at each pixel the square root
-        of the mean variance of its good values.
+        The smallest σ of "sigma", "winsorised", "linear_fit" and "esd", after scaling; "variance":
+        at each pixel the square root of the mean variance of its good values.
+    read, slope : ndarray of float64, shape (n,), optional
+        What "variance", "ccdclip" and "crreject" know of each frame's noise, in its unit before
+        scaling: read noise, and variance per unit of signal (1 / gain; 0 where not known).
+    rejected, tally : bool
+        Whether to say which values were rejected, and how many of each frame.
     out : Combined, optional
         Where to put the results: contiguous arrays (rows, columns) of the types that it would
-        make; `variance` None where it is not wanted.
+        make; `variance`, `rejected` and `tally` None where they are not wanted. Floating planes may
+        be float32 or float64: with float64 all is computed so. `tally` is added to.
 
     Returns
     -------
@@ -144,41 +136,52 @@ def combine_block(
         Shapes or options that do not fit together.
     """
     image = np.asanyarray(image)
-    _check(image, mask, variance, shared, method, reject, floor)
+    _check(image, mask, variance, shared, method, floor)
+    _check_weights(len(image), method, variance, weights, slopes)
     n, rows, columns = image.shape
+    read_of, slope_of = (_per_frame(name, a, n) for name, a in (("read", read), ("slope", slope)))
+    reject.check(n, variance is not None, read is not None or slope is not None)
     working = working_dtype(image.dtype)
+    if out is not None:
+        working = np.result_type(working, out.image.dtype)
     scale_of, zero_of = _affine(n, scale, zero)
-    factor = median_factors(n) if method == "median" else np.ones(n + 1)
     size = float(n) if method == "sum" else 1.0
-    if reject.kind == "minmax":
-        low, high = float(reject.n_low), float(reject.n_high)
-    else:
-        low, high = float(reject.low), float(reject.high)
+    rules_of = rules(reject, n, scale_of, zero_of, read_of, slope_of)
+    scatter = variance is None and weights is None
+    lost = minmax_counts(n, reject.n_low, reject.n_high) if reject.kind == "minmax" else None
+    gains = variance_gains(method, n, lost, scatter=scatter)
+    nothing = np.empty(0)
     options = (
-        reject.center == "median",
-        reject.spread == "mad_std",
-        low,
-        high,
+        rules_of,
         -1.0 if isinstance(floor, str) else float(floor or 0.0),
-        reject.maxiters,
-        method == "median",
+        _TAKES[method],
+        nothing if weights is None else np.array(weights, np.float64),
+        nothing if slopes is None else np.array(slopes, np.float64),
         size,
-        (factor * size) ** 2,
+        gains * size**2,
         np.empty(0, working),
     )
     if out is None:
-        out = _new(rows, columns, working, shared is not None)
-    results = [np.empty((0, 0), working) if plane is None else plane for plane in out]
+        out = new_planes(
+            rows, columns, working, shared is not None, n=n, rejected=rejected, tally=tally
+        )
+    results = [np.empty((0, 0), working) if plane is None else plane for plane in out[:7]]
+    bits = np.zeros((0 if out.rejected is None else (n + 7) // 8, rows * columns), np.uint8)
+    counts = np.empty((0, 0), np.int64) if out.tally is None else out.tally
     wanted = working if image.dtype.name not in _READ_AS_IS else image.dtype.newbyteorder("=")
     inputs = [(image, wanted), (mask, np.dtype(np.uint16)), (variance, working), (shared, working)]
-    run = _Run(_KINDS[reject.kind], scale_of, zero_of, image.dtype.kind in "iu", options)
+    whole = image.dtype.kind in "iu"
+    run = _Run(KINDS[reject.kind], columns, scale_of, zero_of, whole, options, (bits, counts))
     height = _slab_rows(inputs, rows)
     for top in range(0, rows, height) if columns else ():
         slab = slice(top, top + height)
         run.slab(
             [_flat(array, dtype, slab) for array, dtype in inputs],
             [array[slab].reshape(-1) for array in results],
+            top * columns,
         )
+    if out.rejected is not None:
+        out.rejected[...] = bits.reshape(out.rejected.shape)
     return out
 
 
@@ -187,32 +190,59 @@ class _Run:
     """The loop for one kind of rejection, with all that is the same for every slab of a block."""
 
     kind: int
+    columns: int
     scale: np.ndarray
     zero: np.ndarray
     whole: bool
     options: tuple[Any, ...]
+    records: tuple[np.ndarray, np.ndarray]
 
-    def slab(self, inputs: list[np.ndarray], results: list[np.ndarray]) -> None:
-        """Combine (n, pixels) arrays into arrays of pixels."""
-        n, pixels = inputs[0].shape
-        *_, take_median, _, _, empty = self.options
-        many = n >= MANY and (self.kind != NONE or take_median)
+    def slab(self, inputs: list[np.ndarray], results: list[np.ndarray], offset: int) -> None:
+        """Combine (n, pixels) arrays into arrays of pixels, which begin at pixel `offset`."""
+        n = len(inputs[0])
+        *_, take, _, _, _, _, empty = self.options
+        many = n >= MANY and (self.kind != NONE or take != MEAN)
         key = (self.kind, many, inputs[0].dtype, empty.dtype, results[0].dtype)
         combine_pixels = combining_loop(self.kind, int(many))
+        spread = self._spread(inputs, many) if self.kind == AVERAGED else np.empty(0)
 
         def call(in_order: np.ndarray, first: int, last: int) -> None:
             loaded = (self.scale, self.zero, self.whole)
-            combine_pixels(*inputs, in_order, *loaded, first, last, *self.options, *results)
+            combine_pixels(*inputs, spread, in_order, *loaded, first, last, *self.options,
+                           *results, *self.records, offset)  # fmt: skip
 
-        nothing = empty.reshape(0, 0)
-        first_call(combine_pixels, key, lambda: call(nothing, 0, 0))
+        first_call(combine_pixels, key, lambda: call(empty.reshape(0, 0), 0, 0))
+        self._in_parts(call, inputs, many)
+
+    def _in_parts(
+        self, call: Callable[[np.ndarray, int, int], None], inputs: list[np.ndarray], many: bool
+    ) -> None:
+        """Call with all pixels at once; or with some after the other, of large stacks in order."""
+        n, pixels = inputs[0].shape
+        empty = self.options[-1]
         if not many:
-            call(nothing, 0, pixels)
+            call(empty.reshape(0, 0), 0, pixels)
             return
         step = max(1, SLAB_BYTES // (n * empty.itemsize))
         for first in range(0, pixels, step):
             last = min(first + step, pixels)
             call(self._in_order(inputs, first, last, empty.dtype), first, last)
+
+    def _spread(self, inputs: list[np.ndarray], many: bool) -> np.ndarray:
+        """σ of averaged sigma clipping at level 1, for each pixel that of its row."""
+        image, mask = inputs[:2]
+        rules, *_, empty = self.options
+        sums = np.zeros((image.shape[1] // self.columns, 2))
+        add_scatter = scatter_loop(int(many))
+
+        def call(in_order: np.ndarray, first: int, last: int) -> None:
+            add_scatter(image, mask, in_order, self.scale, self.zero, self.whole, first, last,
+                        rules.by_median, empty, self.columns, sums)  # fmt: skip
+
+        key = ("scatter", many, image.dtype, empty.dtype)
+        first_call(add_scatter, key, lambda: call(empty.reshape(0, 0), 0, 0))
+        self._in_parts(call, inputs, many)
+        return np.repeat(row_spreads(sums), self.columns)
 
     def _in_order(
         self, inputs: list[np.ndarray], first: int, last: int, dtype: np.dtype
@@ -231,11 +261,24 @@ class _Run:
         return found
 
 
-def _new(rows: int, columns: int, working: np.dtype, with_shared: bool) -> Combined:
+def new_planes(
+    rows: int,
+    columns: int,
+    working: np.dtype,
+    with_shared: bool,
+    *,
+    n: int = 0,
+    rejected: bool = False,
+    tally: bool = False,
+) -> Combined:
+    """Room for the results of a block of `n` frames whose pixels are computed as `working`."""
     image, variance = (np.empty((rows, columns), working) for _ in range(2))
     shared = np.empty((rows, columns), working) if with_shared else None
-    counts = [np.empty((rows, columns), np.uint16) for _ in range(4)]
-    return Combined(image, variance, shared, *counts)
+    mask, *counts = (np.empty((rows, columns), np.uint16) for _ in range(4))
+    bits = np.empty(((n + 7) // 8, rows, columns), np.uint8) if rejected else None
+    of_frames = np.zeros((2, n), np.int64) if tally else None
+    n_used, n_low, n_high = counts
+    return Combined(image, variance, shared, mask, n_used, n_low, n_high, bits, of_frames)
 
 
 def _check(
@@ -244,7 +287,6 @@ def _check(
     variance: np.ndarray | None,
     shared: np.ndarray | None,
     method: str,
-    reject: Reject,
     floor: float | str | None,
 ) -> None:
     """Raise ValueError for what the loop could not make sense of."""
@@ -255,13 +297,8 @@ def _check(
             raise ValueError(f"{name} has shape {array.shape}, image {image.shape}")
     if mask is not None and mask.dtype not in (np.dtype(np.uint16), np.dtype(bool)):
         raise ValueError(f"mask is {mask.dtype}, not uint16 bit planes or bool")
-    if method not in ("average", "median", "sum"):
-        raise ValueError(f"method={method!r} is not one of average, median, sum")
-    if reject.kind == "minmax" and reject.n_low + reject.n_high >= image.shape[0]:
-        raise ValueError(
-            f"n_low={reject.n_low} and n_high={reject.n_high} leave nothing of"
-            f" {image.shape[0]} frames"
-        )
+    if method not in _TAKES:
+        raise ValueError(f"method={method!r} is not one of {', '.join(_TAKES)}")
     if isinstance(floor, str):
         if floor != "variance":
             raise ValueError(f"floor={floor!r} is not a number, None or 'variance'")
@@ -269,6 +306,29 @@ def _check(
             raise ValueError("floor='variance' needs a variance")
     elif floor is not None and not floor >= 0:
         raise ValueError(f"floor={floor} must be 0 or more")
+
+
+def _check_weights(
+    n: int,
+    method: str,
+    variance: np.ndarray | None,
+    weights: np.ndarray | None,
+    slopes: np.ndarray | None,
+) -> None:
+    """Raise ValueError for weights that the loop could not make sense of."""
+    if weights is None:
+        if slopes is not None:
+            raise ValueError("slopes need weights")
+        return
+    if method != "average":
+        raise ValueError(f"weights are for method='average', not {method!r}")
+    for name, values in (("weights", weights), ("slopes", slopes)):
+        if values is not None and np.shape(values) != (n,):
+            raise ValueError(f"{name} has shape {np.shape(values)}, not one number for {n} frames")
+    if not (np.asarray(weights) >= 0).all():
+        raise ValueError("weights must be 0 or more")
+    if slopes is not None and variance is None:
+        raise ValueError("slopes need a variance")
 
 
 def working_dtype(dtype: np.dtype) -> np.dtype:
@@ -291,13 +351,21 @@ def _affine(
     """Scale and zero of each frame, both empty where there is neither."""
     if scale is None and zero is None:
         return np.empty(0), np.empty(0)
-    pair = []
-    for name, values, neutral in (("scale", scale, 1.0), ("zero", zero, 0.0)):
-        array = np.full(n, neutral) if values is None else np.array(values, np.float64)
-        if array.shape != (n,):
-            raise ValueError(f"{name} has shape {array.shape}, not one number for {n} frames")
-        pair.append(array)
-    return pair[0], pair[1]
+    scale_of, zero_of = _per_frame("scale", scale, n), _per_frame("zero", zero, n)
+    return (
+        np.ones(n) if scale_of is None else scale_of,
+        np.zeros(n) if zero_of is None else zero_of,
+    )
+
+
+def _per_frame(name: str, values: np.ndarray | None, n: int) -> np.ndarray | None:
+    """A float64 number for each frame."""
+    if values is None:
+        return None
+    array = np.array(values, np.float64)
+    if array.shape != (n,):
+        raise ValueError(f"{name} has shape {array.shape}, not one number for {n} frames")
+    return array
 
 
 def _slab_rows(inputs: list[tuple[np.ndarray | None, np.dtype]], rows: int) -> int:

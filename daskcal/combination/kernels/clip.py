@@ -12,6 +12,7 @@ import math
 import numba as nb
 import numpy as np
 
+from daskcal.combination.kernels.columns import keep_nearest, median_between, within
 from daskcal.combination.kernels.marks import mark
 from daskcal.combination.kernels.networks import rank
 
@@ -117,14 +118,6 @@ def find_losers_mean(raw, good, low, high, floor, lanes, losing, width):
 
 
 @nb.njit(error_model="numpy")
-def _median_sorted(ranked, first, last, k):
-    """The median of ranked[first:last, k]."""
-    size = last - first
-    below = np.float64(ranked[first + (size - 1) // 2, k])
-    return (below + np.float64(ranked[first + size // 2, k])) * 0.5
-
-
-@nb.njit(error_model="numpy")
 def _mad_sorted(ranked, first, last, k, median):
     """The median of |x - median| over the sorted ranked[first:last, k], in O(log n).
 
@@ -171,16 +164,16 @@ def _mean_std(raw, k, lower, upper):
 
 @nb.njit(error_model="numpy")
 def _clip_bounds(raw, ranked, count, k, by_median, by_mad, low, high, floor, maxiters):
-    """The bounds of lane k after all its iterations; survivors lie within them.
+    """Bounds and centre of lane k after all its iterations; survivors lie within the bounds.
 
     The values that the next iteration sees are those ranked first <= rank < last.
     """
     first, last, done = 0, count, 0
-    lower, upper = -np.inf, np.inf
+    lower, upper, centre = -np.inf, np.inf, 0.0
     while maxiters < 0 or done < maxiters:
         median, mean, spread = 0.0, 0.0, 0.0
         if by_median or by_mad:
-            median = _median_sorted(ranked, first, last, k)
+            median = median_between(ranked, first, last, k)
         if not (by_median and by_mad):
             mean, spread = _mean_std(raw, k, ranked[first, k], ranked[last - 1, k])
         if by_mad:
@@ -195,12 +188,21 @@ def _clip_bounds(raw, ranked, count, k, by_median, by_mad, low, high, floor, max
         if last - first == before or first == last:
             break
         done += 1
+    return lower, upper, centre
+
+
+@nb.njit(error_model="numpy")
+def _widen(ranked, count, k, lower, upper, centre, least):
+    """Bounds with `least` values within."""
+    first, last = within(ranked, 0, count, k, lower, upper)
+    if last - first < least:
+        first, last = keep_nearest(ranked, count, k, first, last, centre, least)
+        lower, upper = np.float64(ranked[first, k]), np.float64(ranked[last - 1, k])
     return lower, upper
 
 
 @nb.njit(error_model="numpy")
-def clip_lanes(raw, ranked, good, by_median, by_mad, low, high, floor, maxiters,
-               losing, lower, upper, width):  # fmt: skip
+def clip_lanes(raw, ranked, good, rules, floor, losing, lower, upper, width):
     """Bounds (lanes) of the survivors, for lanes that may lose values (`losing` on entry).
 
     On exit `losing` is true where values do lie outside.
@@ -208,31 +210,35 @@ def clip_lanes(raw, ranked, good, by_median, by_mad, low, high, floor, maxiters,
     for k in range(width):
         lower[k], upper[k] = -np.inf, np.inf
         if losing[k] and good[k]:
-            lower[k], upper[k] = _clip_bounds(
-                raw, ranked, good[k], k, by_median, by_mad, low, high, floor[k], maxiters
-            )
+            lower[k], upper[k], centre = _clip_bounds(
+                raw, ranked, good[k], k, rules.by_median, rules.by_mad, rules.low, rules.high,
+                floor[k], rules.maxiters,
+            )  # fmt: skip
+            if rules.least and rules.maxiters:
+                lower[k], upper[k] = _widen(
+                    ranked, good[k], k, lower[k], upper[k], centre, rules.least
+                )
             losing[k] = ranked[0, k] < lower[k] or ranked[good[k] - 1, k] > upper[k]
         else:
             losing[k] = False
 
 
 @nb.njit(error_model="numpy")
-def sigma_lanes(raw, ranked, is_ranked, good, by_median, by_mad, low, high, floor, maxiters,
-                lanes, losing, n_low, n_high, width):  # fmt: skip
+def sigma_lanes(raw, ranked, is_ranked, good, rules, floor, lanes, losing, n_low, n_high, width):
     """Sigma clip all lanes: rejected values of `raw` become +inf, and are counted.
 
     `ranked` is raw sorted where `is_ranked`, else it is filled when it is needed. `lanes` is
     scratch of (3, width).
     """
-    if by_median and by_mad:
+    low, high = rules.low, rules.high
+    if rules.by_median and rules.by_mad:
         find_losers_median(ranked, good, low, high, floor, lanes, losing, width)
-    elif by_median or by_mad:
+    elif rules.by_median or rules.by_mad:
         losing[:width] = True
     else:
         find_losers_mean(raw, good, low, high, floor, lanes, losing, width)
         if not is_ranked and losing[:width].any():
             rank(raw, ranked, width)
     lower, upper = lanes[0], lanes[1]
-    clip_lanes(raw, ranked, good, by_median, by_mad, low, high, floor, maxiters,
-               losing, lower, upper, width)  # fmt: skip
+    clip_lanes(raw, ranked, good, rules, floor, losing, lower, upper, width)
     mark(raw, losing, lower, upper, n_low, n_high, width)

@@ -12,15 +12,35 @@ from typing import Any
 import numba as nb
 import numpy as np
 
+from daskcal.combination.kernels.averaged import add_scatter, averaged_lanes
 from daskcal.combination.kernels.clip import noise_floor, sigma_lanes
+from daskcal.combination.kernels.esd import esd_lanes, most_outliers
+from daskcal.combination.kernels.linear_fit import linear_fit_lanes
 from daskcal.combination.kernels.minmax import minmax_lanes
 from daskcal.combination.kernels.moments import (
     mean_lanes,
     median_lanes,
     propagated_lanes,
     variance_lanes,
+    weighted_lanes,
+    winsorised_lanes,
 )
 from daskcal.combination.kernels.networks import rank
+from daskcal.combination.kernels.noise_clip import FROM_MODEL, FROM_VARIANCE, noise_lanes
+from daskcal.combination.kernels.percentile import percentile_lanes
+from daskcal.combination.kernels.record import record
+from daskcal.combination.kernels.rules import (
+    AVERAGED,
+    ESD,
+    LINEAR_FIT,
+    MINMAX,
+    MODEL,
+    NONE,
+    PERCENTILE,
+    SIGMA,
+    VARIANCE,
+    WINSORISED,
+)
 from daskcal.combination.kernels.tiles import (
     load,
     new_tile,
@@ -29,8 +49,9 @@ from daskcal.combination.kernels.tiles import (
     write_counts,
     write_mask,
 )
+from daskcal.combination.kernels.winsorised import winsorised_clip_lanes
 
-NONE, SIGMA, MINMAX = 0, 1, 2
+MEAN, MEDIAN, LOWER_MEDIAN = 0, 1, 2
 TURNED = 32  # frames × pixels that are turned at once: both sides fit into the L1 cache
 
 
@@ -40,9 +61,10 @@ def _compile(sources: str, kind: int, presorted: int, cache: bool) -> Callable[.
     # hashes what a function closes over: naming `sources` remakes it when any file changes.
     @nb.njit(nogil=True, cache=cache, error_model="numpy")
     def combine_pixels(
-        image, mask, variance, shared, in_order, scale, zero, whole, first, last,
-        by_median, by_mad, low, high, floor, maxiters, take_median, size, gains, empty,
+        image, mask, variance, shared, spread, in_order, scale, zero, whole, first, last,
+        rules, floor, take, weights, slopes, size, gains, empty,
         out, out_variance, out_shared, out_mask, out_used, out_low, out_high,
+        bits, tally, offset,
     ):  # fmt: skip
         sources  # noqa: B018
         n = image.shape[0]
@@ -51,9 +73,13 @@ def _compile(sources: str, kind: int, presorted: int, cache: bool) -> Callable[.
         good, used = np.empty(lanes, np.int32), np.empty(lanes, np.int32)
         n_low, n_high = np.zeros(lanes, np.int32), np.zeros(lanes, np.int32)
         losing, ties = np.zeros(lanes, np.bool_), np.empty((2, lanes), np.int32)
+        frames, terms = np.empty((3, n), np.int32), np.empty((3, n))
+        most = most_outliers(n, rules.fraction) if kind == ESD else 0
+        sums = np.empty((4, most + 1, lanes))
         floors, value, total = np.full(lanes, floor), np.empty(lanes), np.empty(lanes)
-        scratch = np.empty((3, lanes))
-        ranks = take_median or kind == MINMAX or (kind == SIGMA and (by_median or by_mad))
+        scratch, common = np.empty((6, lanes)), np.empty(lanes)
+        by_mean = kind == SIGMA and not rules.by_median and not rules.by_mad
+        ranks = take != MEAN or (kind != NONE and not by_mean)
 
         for start in range(first, last, lanes):
             width = min(lanes, last - start)
@@ -65,33 +91,61 @@ def _compile(sources: str, kind: int, presorted: int, cache: bool) -> Callable[.
                 if ranks:
                     rank(raw, ranked, width)
 
+            if floor < 0:  # "variance"
+                noise_floor(raw, variance, scale, start, used, floors, width)
             if kind == SIGMA:
-                if floor < 0:  # "variance"
-                    noise_floor(raw, variance, scale, start, used, floors, width)
-                sigma_lanes(
-                    raw, ranked, ranks, good, by_median, by_mad, low, high, floors, maxiters,
-                    scratch, losing, n_low, n_high, width,
-                )  # fmt: skip
+                sigma_lanes(raw, ranked, ranks, good, rules, floors,
+                            scratch, losing, n_low, n_high, width)  # fmt: skip
             elif kind == MINMAX:
-                minmax_lanes(
-                    raw, ranked, good, int(low), int(high), scratch, ties, n_low, n_high, width
+                minmax_lanes(raw, ranked, good, rules.lost, scratch, ties, n_low, n_high, width)
+            elif kind == PERCENTILE:
+                percentile_lanes(raw, ranked, good, rules, scratch, losing, n_low, n_high, width)
+            elif kind == WINSORISED:
+                winsorised_clip_lanes(
+                    raw, ranked, good, rules, floors, scratch, losing, n_low, n_high, width
                 )
+            elif kind == LINEAR_FIT:
+                linear_fit_lanes(
+                    raw, ranked, good, rules, floors, scratch, losing, n_low, n_high, width
+                )
+            elif kind == ESD:
+                esd_lanes(raw, ranked, good, rules, floors, sums, ties,
+                          scratch, losing, n_low, n_high, width)  # fmt: skip
+            elif kind == AVERAGED:
+                averaged_lanes(raw, ranked, good, rules, spread[start : start + width],
+                               scratch, losing, n_low, n_high, width)  # fmt: skip
+            elif kind == VARIANCE:
+                noise_lanes(FROM_VARIANCE, raw, ranked, good, start, variance, rules,
+                            frames, terms, scratch, n_low, n_high, width)  # fmt: skip
+            elif kind == MODEL:
+                noise_lanes(FROM_MODEL, raw, ranked, good, start, variance, rules,
+                            frames, terms, scratch, n_low, n_high, width)  # fmt: skip
             for k in range(width):
                 used[k] = good[k] - n_low[k] - n_high[k]
 
             mean_lanes(raw, used, value, width)
+            if weights.size:
+                weighted_lanes(
+                    raw, variance, shared, scale, start, weights, slopes, used,
+                    value, total, common, scratch, width,
+                )  # fmt: skip
+            else:
+                if kind == MINMAX and not variance.shape[0]:
+                    winsorised_lanes(raw, n_low, n_high, used, scratch, total, width)
+                elif out_variance.size:
+                    variance_lanes(raw, variance, scale, start, used, value, total, width)
+                if out_shared.size:
+                    propagated_lanes(raw, shared, scale, start, used, common, width)
+                    for k in range(width):
+                        common[k] *= used[k]
             if out_variance.size:
-                variance_lanes(raw, variance, scale, start, used, value, total, width)
                 for k in range(width):
-                    total[k] *= gains[used[k]]
+                    total[k] *= gains[good[k] if kind == MINMAX else used[k]]
                 write(total, 1.0, out_variance[start : start + width], width)
             if out_shared.size:
-                propagated_lanes(raw, shared, scale, start, used, total, width)
-                for k in range(width):
-                    total[k] *= used[k] * size
-                write(total, size, out_shared[start : start + width], width)
-            if take_median:
-                median_lanes(ranked, used, n_low, value, width)
+                write(common, size * size, out_shared[start : start + width], width)
+            if take != MEAN:
+                median_lanes(ranked, used, n_low, take == LOWER_MEDIAN, value, width)
             write(value, size, out[start : start + width], width)
             write_counts(
                 used, n_low, n_high,
@@ -99,8 +153,34 @@ def _compile(sources: str, kind: int, presorted: int, cache: bool) -> Callable[.
                 out_high[start : start + width], width,
             )  # fmt: skip
             write_mask(mask, used, start, out_mask[start : start + width], width)
+            if bits.size or tally.size:
+                load(image, mask, scale, zero, whole, start, tile, good, width)
+                record(tile, raw, bits, tally, offset + start, width)
 
     return combine_pixels
+
+
+def _compile_scatter(sources: str, presorted: int, cache: bool) -> Callable[..., None]:
+    @nb.njit(nogil=True, cache=cache, error_model="numpy")
+    def scatter_of_rows(
+        image, mask, in_order, scale, zero, whole, first, last, by_median, empty, columns, sums
+    ):
+        sources  # noqa: B018
+        n = image.shape[0]
+        lanes = tile_width(n, empty.itemsize, last - first)
+        raw, tile = new_tile(n, lanes, empty), new_tile(n, lanes, empty)
+        good, scratch = np.empty(lanes, np.int32), np.empty((2, lanes))
+        for start in range(first, last, lanes):
+            width = min(lanes, last - start)
+            load(image, mask, scale, zero, whole, start, raw, good, width)
+            if presorted == 1:
+                ranked = in_order[start - first : start - first + width].T
+            else:
+                ranked = tile
+                rank(raw, ranked, width)
+            add_scatter(ranked, good, start, columns, by_median, sums, scratch, width)
+
+    return scatter_of_rows
 
 
 def _sources() -> str:
@@ -147,6 +227,12 @@ def combining_loop(kind: int, presorted: int) -> Any:
     `presorted`: it is given the sorted values of each pixel (pixels, n), and does not sort.
     """
     return _kept(_compile, kind, presorted)
+
+
+@cache
+def scatter_loop(presorted: int) -> Any:
+    """The loop that sums the scatter of each row, for averaged sigma clipping."""
+    return _kept(_compile_scatter, presorted)
 
 
 @cache

@@ -1,0 +1,254 @@
+"""The compiled loop behind a `Program`: a line of a frame goes through all of it while in cache.
+
+Each operation is done in the type of the pixels, in the order of the formula that its name stands
+for, without contraction: the bits are those of the same formula in numpy.
+"""
+
+# Numba infers the types of the loops.
+# mypy: disallow-untyped-defs=False
+
+from typing import Any
+
+import numba as nb
+import numpy as np
+
+from daskcal.compiled import compile_cached
+
+# What an operation does to the image x, its variance v, the shared variance s and the mask m of a
+# frame; a and b are planes (rows, columns), f and g numbers of the frame.
+SUBTRACT = 0  # x − f·a
+SUBTRACT_ROWS = 1  # x − a number of the frame's row
+SUBTRACT_COLUMNS = 2  # x − a number of the frame's column
+MULTIPLY = 3  # x·f, v·f², s·f²
+DIVIDE = 4  # x/a, v/a², s/a²
+OWN_NOISE = 5  # v = max(x − f, 0)·g + h
+SHARE = 6  # s + f·a
+SHARE_TWO = 7  # s + (f·a + g·b), not below 0
+SHARE_SQUARE = 8  # s + x²·a
+FLAG = 9  # m | bits
+FLAG_FROM = 10  # m | bit where x ≥ f
+KEEP = 11  # m & bits, and v or s are 0 again
+
+NO_DATA = np.uint16(16)  # the bit of the mask for "no value here"
+
+
+@nb.njit(error_model="numpy")
+def _subtract(x, plane, factor):
+    for k in range(x.size):
+        x[k] -= factor * plane[k]
+
+
+@nb.njit(error_model="numpy")
+def _subtract_number(x, m, level):
+    for k in range(x.size):
+        x[k] -= level
+    _flag_level(m, level)
+
+
+@nb.njit(error_model="numpy")
+def _load_less(raw, x, m, level):
+    for k in range(x.size):
+        x[k] = x.dtype.type(raw[k]) - level
+    _flag_level(m, level)
+
+
+@nb.njit(error_model="numpy")
+def _flag_level(m, level):
+    if level - level != 0:  # not finite
+        for k in range(m.size):
+            m[k] |= NO_DATA
+
+
+@nb.njit(error_model="numpy")
+def _subtract_line(x, m, levels):
+    for k in range(x.size):
+        x[k] -= levels[k]
+    for k in range(m.size):
+        if levels[k] - levels[k] != 0:
+            m[k] |= NO_DATA
+
+
+@nb.njit(error_model="numpy")
+def _multiply(values, factor):
+    for k in range(values.size):
+        values[k] *= factor
+
+
+@nb.njit(error_model="numpy")
+def _divide(x, v, s, plane):
+    for k in range(x.size):
+        x[k] /= plane[k]
+    for k in range(v.size):
+        v[k] /= plane[k] * plane[k]
+    for k in range(s.size):
+        s[k] /= plane[k] * plane[k]
+
+
+@nb.njit(error_model="numpy")
+def _own_noise(x, v, level, poisson, constant):
+    zero = level - level
+    for k in range(v.size):
+        signal = x[k] - level
+        signal = zero if signal < zero else signal  # NaN stays NaN
+        v[k] = signal * poisson + constant
+
+
+@nb.njit(error_model="numpy")
+def _share(s, plane, factor):
+    for k in range(s.size):
+        s[k] += factor * plane[k]
+
+
+@nb.njit(error_model="numpy")
+def _share_two(s, first, second, f, g):
+    zero = f - f
+    for k in range(s.size):
+        total = s[k] + (f * first[k] + g * second[k])
+        s[k] = zero if total < zero else total
+
+
+@nb.njit(error_model="numpy")
+def _share_square(x, s, plane):
+    for k in range(s.size):
+        s[k] += x[k] * x[k] * plane[k]
+
+
+@nb.njit(error_model="numpy")
+def _flag(m, bits):
+    for k in range(m.size):
+        m[k] |= bits[k]
+
+
+@nb.njit(error_model="numpy")
+def _flag_from(x, m, level, bit):
+    for k in range(m.size):
+        m[k] |= bit if x[k] >= level else np.uint16(0)
+
+
+@nb.njit(error_model="numpy")
+def _load(raw, x):
+    for k in range(x.size):
+        x[k] = raw[k]
+
+
+@nb.njit(error_model="numpy")
+def _undefine(x, bits):
+    for k in range(x.size):
+        if bits[k] & NO_DATA:
+            x[k] = np.nan
+
+
+@nb.njit(error_model="numpy")
+def _begin(given, i, y, left, line):
+    """Fill a line of a plane with what was given of it, or with zeros."""
+    if given.shape[0]:
+        _load(given[i, y, left : left + line.size], line)
+    else:
+        line[:] = 0
+
+
+def _run(
+    raw, raw_variance, raw_shared, raw_mask, top, left, operations, numbers, planes, bits,
+    of_rows, of_columns, alike, rows, line, into, image, variance, shared, mask,
+):  # fmt: skip
+    """Take `rows` rows from `top` on of all frames through the operations.
+
+    Parameters
+    ----------
+    raw, raw_variance, raw_shared, raw_mask : arrays of (frames, rows, columns)
+        What the frames are at first. An array of no frames stands for zeros.
+    top, left : int
+        The first row and column of them that is wanted.
+    operations : array of int64, (operations, 4)
+        Kind, first and second plane (or table of bits, rows, columns), and first of its numbers;
+        -1 for none. An operation whose first number is NaN leaves the frame alone.
+    numbers : array of (numbers, frames)
+    planes, bits : arrays of (planes, rows, columns)
+    of_rows : array of (tables, frames, rows)
+        Rows as those of `raw`.
+    of_columns : array of (tables, frames, columns)
+    alike : int
+        After so many operations the shared variance is still the same for all frames.
+    line : array of (columns)
+        Room for a line where there is no `image`.
+    into : int
+        Where among the rows of the results the first one goes.
+    image, variance, shared, mask : arrays of (frames, rows, columns)
+        The results; arrays of no frames are not wanted.
+
+    Returns
+    -------
+    uint16
+        All bits that are set anywhere in `mask`.
+    """
+    found = np.uint16(0)
+    nothing, no_bits = line[:0], np.empty(0, np.uint16)
+    base, count = np.empty_like(line), operations.shape[0]
+    alone, bare = raw.shape[0] == 1, not raw_mask.shape[0]
+    levelled = count and operations[0, 0] == SUBTRACT_ROWS and bare
+    one = line.dtype.type(1)
+    for row in range(rows):
+        y = top + row
+        for i in range(raw.shape[0]):
+            x = image[i, into + row] if image.shape[0] else line
+            v = variance[i, into + row] if variance.shape[0] else nothing
+            s = shared[i, into + row] if shared.shape[0] else nothing
+            m = mask[i, into + row] if mask.shape[0] else no_bits
+            _begin(raw_variance, i, y, left, v)
+            _begin(raw_mask, i, y, left, m)
+            if i == 0 or not alike:
+                _begin(raw_shared, i, y, left, s)
+            pixels = raw[i, y, left : left + line.size]
+            if levelled:  # the pass that loads can do that as well
+                _load_less(pixels, x, m, of_rows[operations[0, 1], i, y])
+            else:
+                _load(pixels, x)
+            if not bare:
+                _undefine(x, raw_mask[i, y, left : left + line.size])
+            for o in range(count + 1):
+                if o == alike and s.size and not alone:
+                    _load(s, base) if i == 0 else _load(base, s)
+                if o == count or (o == 0 and levelled):
+                    continue
+                kind, a, b, first = operations[o]
+                t = nothing if i and o < alike else s
+                f = numbers[first, i] if first >= 0 else one
+                if f != f:
+                    continue
+                if kind == SUBTRACT:
+                    _subtract(x, planes[a, row], f)
+                elif kind == SUBTRACT_ROWS:
+                    _subtract_number(x, m, of_rows[a, i, y])
+                elif kind == SUBTRACT_COLUMNS:
+                    _subtract_line(x, m, of_columns[a, i])
+                elif kind == MULTIPLY:
+                    _multiply(x, f)
+                    _multiply(v, f * f)
+                    _multiply(t, f * f)
+                elif kind == DIVIDE:
+                    _divide(x, v, t, planes[a, row])
+                elif kind == OWN_NOISE:
+                    _own_noise(x, v, f, numbers[first + 1, i], numbers[first + 2, i])
+                elif kind == SHARE:
+                    _share(t, planes[a, row], f)
+                elif kind == SHARE_TWO:
+                    _share_two(t, planes[a, row], planes[b, row], f, numbers[first + 1, i])
+                elif kind == SHARE_SQUARE:
+                    _share_square(x, t, planes[a, row])
+                elif kind == FLAG:
+                    _flag(m, bits[a, row])
+                elif kind == FLAG_FROM:
+                    _flag_from(x, m, f, np.uint16(b))
+                elif kind == KEEP:
+                    for k in range(m.size):
+                        m[k] &= np.uint16(b)
+                    if a & 1:
+                        v[:] = 0
+                    if a & 2:
+                        t[:] = 0
+            for k in range(m.size):
+                found |= m[k]
+    return found
+
+
+run: Any = compile_cached(_run)
