@@ -12,9 +12,12 @@ from daskcal.combination.kernels.averaged import row_spreads
 from daskcal.combination.kernels.compiling import first_call
 from daskcal.combination.kernels.minmax import minmax_counts
 from daskcal.combination.kernels.pixels import (
+    GIVEN,
+    IN_TILES,
     LOWER_MEDIAN,
     MEAN,
     MEDIAN,
+    NARROW,
     combining_loop,
     ordering_loop,
     scatter_loop,
@@ -202,8 +205,9 @@ class _Run:
         n = len(inputs[0])
         *_, take, _, _, _, _, empty = self.options
         many = n >= MANY and (self.kind != NONE or take != MEAN)
-        key = (self.kind, many, inputs[0].dtype, empty.dtype, results[0].dtype)
-        combine_pixels = combining_loop(self.kind, int(many))
+        order = GIVEN if many else NARROW if self._narrow(inputs) else IN_TILES
+        key = (self.kind, order, inputs[0].dtype, empty.dtype, results[0].dtype)
+        combine_pixels = combining_loop(self.kind, order)
         spread = self._spread(inputs, many) if self.kind == AVERAGED else np.empty(0)
 
         def call(in_order: np.ndarray, first: int, last: int) -> None:
@@ -213,6 +217,11 @@ class _Run:
 
         first_call(combine_pixels, key, lambda: call(empty.reshape(0, 0), 0, 0))
         self._in_parts(call, inputs, many)
+
+    def _narrow(self, inputs: list[np.ndarray]) -> bool:
+        """Whether the values are 16-bit integers that are used as they are."""
+        image, mask = inputs[:2]
+        return image.dtype.kind in "iu" and not mask.size and not self.scale.size
 
     def _in_parts(
         self, call: Callable[[np.ndarray, int, int], None], inputs: list[np.ndarray], many: bool

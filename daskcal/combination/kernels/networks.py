@@ -45,6 +45,24 @@ def _sort_lanes(tile, width):
 
 
 @nb.njit(error_model="numpy")
+def rank_narrow(image, start, narrow, ranked, width):
+    """Fill `ranked` with the lanes of an image of 16-bit integers, each sorted.
+
+    They are sorted as they are, in the tile `narrow`: twice as many lanes to a SIMD instruction.
+    """
+    n = image.shape[0]
+    for i in range(n):
+        source, row = image[i, start : start + width], narrow[i]
+        for k in range(width):
+            row[k] = source[k]
+    _sort_lanes(narrow, width)
+    for i in range(n):
+        source, row = narrow[i], ranked[i]
+        for k in range(width):
+            row[k] = source[k]
+
+
+@nb.njit(error_model="numpy")
 def rank(raw, ranked, width):
     """Fill `ranked` with the lanes of `raw`, each sorted."""
     for i in range(raw.shape[0]):

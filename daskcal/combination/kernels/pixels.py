@@ -25,7 +25,7 @@ from daskcal.combination.kernels.moments import (
     weighted_lanes,
     winsorised_lanes,
 )
-from daskcal.combination.kernels.networks import rank
+from daskcal.combination.kernels.networks import rank, rank_narrow
 from daskcal.combination.kernels.noise_clip import FROM_MODEL, FROM_VARIANCE, noise_lanes
 from daskcal.combination.kernels.percentile import percentile_lanes
 from daskcal.combination.kernels.record import record
@@ -52,10 +52,11 @@ from daskcal.combination.kernels.tiles import (
 from daskcal.combination.kernels.winsorised import winsorised_clip_lanes
 
 MEAN, MEDIAN, LOWER_MEDIAN = 0, 1, 2
+IN_TILES, NARROW, GIVEN = 0, 1, 2  # how values are sorted: see `combining_loop`
 TURNED = 32  # frames × pixels that are turned at once: both sides fit into the L1 cache
 
 
-def _compile(sources: str, kind: int, presorted: int, cache: bool) -> Callable[..., None]:
+def _compile(sources: str, kind: int, order: int, cache: bool) -> Callable[..., None]:
     # One loop for each kind of rejection, so that none waits for the others to compile: numba
     # leaves out the branches of the other kinds. Its cache looks at this file's date only, but
     # hashes what a function closes over: naming `sources` remakes it when any file changes.
@@ -70,6 +71,7 @@ def _compile(sources: str, kind: int, presorted: int, cache: bool) -> Callable[.
         n = image.shape[0]
         lanes = tile_width(n, empty.itemsize, last - first)
         raw, tile = new_tile(n, lanes, empty), new_tile(n, lanes, empty)
+        narrow = new_tile(n if order == NARROW else 0, lanes, image)
         good, used = np.empty(lanes, np.int32), np.empty(lanes, np.int32)
         n_low, n_high = np.zeros(lanes, np.int32), np.zeros(lanes, np.int32)
         losing, ties = np.zeros(lanes, np.bool_), np.empty((2, lanes), np.int32)
@@ -84,11 +86,13 @@ def _compile(sources: str, kind: int, presorted: int, cache: bool) -> Callable[.
         for start in range(first, last, lanes):
             width = min(lanes, last - start)
             load(image, mask, scale, zero, whole, start, raw, good, width)
-            if presorted == 1:
+            if order == GIVEN:
                 ranked = in_order[start - first : start - first + width].T
             else:
                 ranked = tile
-                if ranks:
+                if ranks and order == NARROW:
+                    rank_narrow(image, start, narrow, ranked, width)
+                elif ranks:
                     rank(raw, ranked, width)
 
             if floor < 0:  # "variance"
@@ -221,12 +225,13 @@ def _kept(compile_with: Callable[..., Any], *options: int) -> Any:
 
 
 @cache
-def combining_loop(kind: int, presorted: int) -> Any:
+def combining_loop(kind: int, order: int) -> Any:
     """The loop of a kind of rejection.
 
-    `presorted`: it is given the sorted values of each pixel (pixels, n), and does not sort.
+    `order` says how it sorts: IN_TILES; NARROW: the same for 16-bit integers as they are, without
+    masks and scales; GIVEN: not at all, it is given the sorted values of each pixel (pixels, n).
     """
-    return _kept(_compile, kind, presorted)
+    return _kept(_compile, kind, order)
 
 
 @cache
