@@ -40,10 +40,12 @@ class CorrectFlat(Step):
         *planes, norm = arrays
         flat = dict(zip(self.names, planes, strict=True))
         f = (flat["image"] / float(norm)).astype(program.dtype, copy=False)
-        low = ~((f > DARKEST) & (f >= self.min_value) & (f < np.inf))
-        if low.any():
-            f[low] = np.nan
-            program.flag(np.where(low, Flag.LOW_FLAT, np.uint16(0)))
+        good = (f > DARKEST) & (f < np.inf)
+        if self.min_value > 0:
+            good &= f >= self.min_value
+        if not good.all():
+            f[~good] = np.nan
+            program.flag(np.where(good, np.uint16(0), Flag.LOW_FLAT))
         program.divide(f)
         if "mask" in flat:
             program.flag(flat["mask"])
@@ -146,9 +148,13 @@ def _good(image: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
 
 def _row_sums(image: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
     """Sum and number of good pixels in each row: rows are whole, so the chunks do not matter."""
-    good = _good(image, mask)
-    values = np.where(good, image, 0).astype(np.float64)
-    return np.stack([values.sum(axis=1), good.sum(axis=1)], axis=1)
+    from daskcal.calibration.loops import sum_rows
+
+    value = np.result_type(image.dtype, np.float32)
+    bits = np.zeros((0, 0), bool) if mask is None else np.require(mask != 0, requirements="C")
+    sums = np.empty((len(image), 2))
+    sum_rows(np.require(image, value, "C"), bits, sums)
+    return sums
 
 
 def _mean_of_rows(rows: np.ndarray, *, name_of_flat: str) -> np.ndarray:

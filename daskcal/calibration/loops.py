@@ -1,4 +1,4 @@
-"""The compiled loop that gives the level of each line of an overscan."""
+"""The compiled loops of steps that look at pixels: levels of an overscan, the mean of a flat."""
 
 # Numba infers the types of the loops.
 # mypy: disallow-untyped-defs=False
@@ -84,4 +84,17 @@ def _line_levels(lines, by_median, clip, floor, to_sigma, levels):
             levels[line] = total / n
 
 
+def _sum_rows(image, masked, sums):
+    """Sum and number of the finite positive pixels of each row, in order, that are not masked."""
+    for y in range(image.shape[0]):
+        total, count = 0.0, 0
+        for x in range(image.shape[1]):
+            value = image[y, x]
+            if value > 0 and value < np.inf and not (masked.shape[0] and masked[y, x]):
+                total += value
+                count += 1
+        sums[y, 0], sums[y, 1] = total, count
+
+
+sum_rows: Any = compile_cached(_sum_rows)
 line_levels: Any = compile_cached(_line_levels)

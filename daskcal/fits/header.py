@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 CARD = 80
 BLOCK = 2880
@@ -239,14 +240,19 @@ def card_comments(text: str) -> dict[str, str]:
     """The comment of each card of `text` (card images), by keyword; the first of duplicates."""
     found: dict[str, str] = {}
     for at in range(0, len(text), CARD):
-        card = text[at : at + CARD]
-        if card[8:10] != "= ":
-            continue
-        rest = card[10:].lstrip()
-        if rest[:1] == "'":
-            end = re.match(r"'(?:[^']|'')*'", rest)
-            rest = rest[end.end() :] if end else ""
-        _, slash, comment = rest.partition("/")
-        if slash and comment.strip():
-            found.setdefault(card[:8].rstrip(), comment.strip())
+        keyword, comment = _commented(text[at : at + CARD])
+        if comment:
+            found.setdefault(keyword, comment)
     return found
+
+
+@lru_cache(maxsize=4096)  # most cards of a night are the same in all its headers
+def _commented(card: str) -> tuple[str, str]:
+    """Keyword and comment of a card image; the comment is "" where there is none."""
+    if card[8:10] != "= ":
+        return "", ""
+    rest = card[10:].lstrip()
+    if rest[:1] == "'":
+        end = re.match(r"'(?:[^']|'')*'", rest)
+        rest = rest[end.end() :] if end else ""
+    return card[:8].rstrip(), rest.partition("/")[2].strip()

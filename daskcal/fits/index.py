@@ -56,6 +56,13 @@ class StoredHeader(Mapping[str, Value]):
     def __getitem__(self, key: str) -> Value:
         return self._all()[key]
 
+    # a plan asks these two millions of times, mostly for what is not there: no KeyError on the way
+    def __contains__(self, key: object) -> bool:
+        return key in self._all()
+
+    def get(self, key: str, default: Any = None) -> Any:
+        return self._all().get(key, default)
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._all())
 

@@ -301,9 +301,10 @@ class _Reader:
         comments: Mapping[str, str],
     ) -> None:
         self.header, self.aliases, self.comments = header, aliases, comments
+        self.keys = frozenset(header)
 
     def present(self, name: str) -> list[str]:
-        return [key for key in self.aliases[name] if key in self.header]
+        return [key for key in self.aliases[name] if key in self.keys]
 
     def all(self, name: str) -> list[Value]:
         return [self.header[key] for key in self.present(name)]
@@ -405,7 +406,7 @@ def _rdnoise(reader: _Reader, gain: float) -> float:
 
 def _binning(reader: _Reader) -> tuple[int, int] | None:
     for alias in reader.aliases["binning"]:
-        values = [reader.header[key] for key in alias.split("+") if key in reader.header]
+        values = [reader.header[key] for key in alias.split("+") if key in reader.keys]
         if len(values) == alias.count("+") + 1:
             numbers = re.findall(r"\d+(?:\.0*)?", " ".join(map(str, values)))
             factors = [int(float(number)) for number in numbers]

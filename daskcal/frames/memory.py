@@ -23,7 +23,7 @@ SLACK = 0.75  # of the budget for bands: the allocator keeps some of what was fr
 FIXED = 8 << 20  # bytes of a task, whatever its band: tiles and copies of the kernels
 OUTPUT = 32  # bytes of a combined pixel: three planes of numbers and the counts
 USEFUL_ROWS = 32  # of fewer, the overhead of a task costs more than it helps to spread the work
-HANDY = 24 << 20  # bytes of raw pixels: the allocator takes and returns more page by page
+HANDY = 48 << 20  # bytes of raw pixels: larger bands were not faster
 
 
 def budget() -> int:

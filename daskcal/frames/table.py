@@ -59,21 +59,29 @@ def header_columns(frames: Sequence[Frame]) -> dict[str, np.ndarray]:
     Numbers stay numbers where all frames give one (NaN where a frame lacks the card); otherwise
     the column is text, ``""`` where a frame lacks the card.
     """
+    headers = [frame.header for frame in frames]
+    known: dict[str, None] = {}
+    for header in headers:
+        known.update(dict.fromkeys(header))
     keywords: dict[str, list[str]] = {}  # DATE-OBS and DATE_OBS are one column
-    for keyword in dict.fromkeys(keyword for frame in frames for keyword in frame.header):
+    for keyword in known:
         keywords.setdefault(header_name(keyword), []).append(keyword)
-    return {
-        name: header_column([_first(frame.header, same) for frame in frames])
-        for name, same in keywords.items()
-    }
+    return {name: header_column(_values(headers, same)) for name, same in keywords.items()}
 
 
-def _first(header: Mapping[str, object], keywords: Sequence[str]) -> object:
-    return next((header[keyword] for keyword in keywords if keyword in header), None)
+def _values(headers: Sequence[Mapping[str, object]], keywords: Sequence[str]) -> list[object]:
+    """Of each header the value of the first of `keywords` that it has, None where it has none."""
+    values = [header.get(keywords[0]) for header in headers]
+    for keyword in keywords[1:]:
+        pairs = zip(values, headers, strict=True)
+        values = [header.get(keyword) if value is None else value for value, header in pairs]
+    return values
 
 
 def header_column(values: Sequence[object]) -> np.ndarray:
     """One header keyword of several frames as an array of one type; None is a missing card."""
+    if set(map(type, values)) == {str}:
+        return _objects(values)
     present = [v for v in values if v is not None]
     if present and all(isinstance(v, bool) for v in present) and len(present) == len(values):
         return np.array(values, dtype=bool)

@@ -18,11 +18,7 @@ EXPOSURE_RTOL = 1e-3
 GAIN_RTOL = 1e-5  # a float32 in one header, a decimal in the next
 
 _MAX_PART, _MAX_NAME = 40, 120
-_COLUMNS = (
-    "imagetyp",
-    "flat_kind",
-    "exptime",
-    "filter",
+READOUT_COLUMNS = (
     "detector",
     "binning",
     "shape",
@@ -32,6 +28,7 @@ _COLUMNS = (
     "gain",
     "readout_mode",
 )
+_COLUMNS = ("imagetyp", "flat_kind", "exptime", "filter", *READOUT_COLUMNS)
 
 
 def same_number(a: float | None, b: float | None) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, cast
 
@@ -14,6 +14,7 @@ from daskcal.errors import ArgumentError, choose
 from daskcal.masters.groups import KINDS, Kind, MasterGroup, Readout, exposure_text, same_number
 
 _DAY = np.timedelta64(86_400_000_000, "us")
+_UNKNOWN_TIME = np.datetime64("NaT", "us")  # one for all: it equals nothing but itself
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +69,7 @@ class Facts:
     filter: str = ""
     flat_kind: str = ""
     ccd_temp: float = math.nan
-    date_obs: np.datetime64 = field(default_factory=lambda: np.datetime64("NaT", "us"))
+    date_obs: np.datetime64 = _UNKNOWN_TIME
 
     @classmethod
     def of_row(cls, row: Mapping[str, Any]) -> Facts:
@@ -137,9 +138,9 @@ class Verdict:
         return f"{self.candidate}: {self.rule}: {word}: {self.found}, wanted {self.wanted}{room}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Match:
-    """The master chosen for a frame, and why; `str` prints every rule.
+    """The master chosen for a frame, and why; `str` prints every rule. Texts wait to be asked for.
 
     Attributes
     ----------
@@ -158,13 +159,22 @@ class Match:
 
     @cached_property
     def verdicts(self) -> tuple[Verdict, ...]:
-        """Every rule on every candidate; worked out when asked for."""
+        """Every rule on every candidate."""
         return tuple(v for c in self.candidates for v in _judge(self.frame, c, self.rules))
 
     @cached_property
     def reason(self) -> str:
         """Why this master, or what was missing and the nearest miss."""
         return _why_chosen(self) if self.chosen else _why_none(self)
+
+    @cached_property
+    def time_decides(self) -> bool:
+        """Whether the times choose the master, or the nearest miss, among several alike in rank."""
+        frame, rules = self.frame, self.rules
+        served = _passing(frame, self.candidates, self.kind, rules)
+        ranks = [_preference(frame, c, rules) for c in served]
+        ranks = ranks or [_miss(self, c, _judge(frame, c, rules)) for c in self.candidates]
+        return bool(ranks) and ranks.count(min(ranks)) > 1
 
     def table(self) -> list[dict[str, Any]]:
         """One row for each candidate and rule, for a `pandas.DataFrame` or JSON."""
@@ -175,8 +185,12 @@ class Match:
             for v in self.verdicts
         ]
 
-    def __str__(self) -> str:
+    @cached_property
+    def _told(self) -> str:
         return "\n".join([self.reason, *(f"  {verdict}" for verdict in self.verdicts)])
+
+    def __str__(self) -> str:
+        return self._told
 
 
 def match(
@@ -205,7 +219,9 @@ def match(
     if len({c.name for c in mine}) < len(mine):
         raise ArgumentError(f"two candidates of kind {kind!r} have the same name")
     chosen = min(
-        _passing(facts, mine, kind, rules), key=lambda c: _order(facts, c, rules), default=None
+        _passing(facts, mine, kind, rules),
+        key=lambda c: (_preference(facts, c, rules), _last(facts, c)),
+        default=None,
     )
     scale = _scale(facts, chosen, rules) if chosen and kind == "dark" else None
     return Match(checked, facts, mine, rules, chosen, scale)
@@ -326,8 +342,7 @@ def _rules_for(kind: str, rules: Rules) -> list[_Rule]:
 
 
 def _judge(frame: Facts, candidate: Candidate, rules: Rules) -> list[Verdict]:
-    held = _rules_for(candidate.kind, rules)
-    return [rule.verdict(frame, candidate, rules) for rule in held]
+    return [rule.verdict(frame, candidate, rules) for rule in _rules_for(candidate.kind, rules)]
 
 
 def _passing(
@@ -343,17 +358,22 @@ def _passing(
 # --- which of several, and why -------------------------------------------------------------------
 
 
-def _order(frame: Facts, candidate: Candidate, rules: Rules) -> tuple[Any, ...]:
-    first: tuple[float, ...] = ()
+def _last(frame: Facts, candidate: Candidate) -> tuple[float, str]:
+    """What chooses where all else is alike."""
+    return _or_last(_apart(frame, candidate.facts)), candidate.name
+
+
+def _preference(frame: Facts, candidate: Candidate, rules: Rules) -> tuple[float, ...]:
+    """What comes before time and name in the order of candidates that serve."""
     if candidate.kind == "dark":
         scaled = _scale(frame, candidate, rules) is not None
         darktime = candidate.facts.darktime
         # of two as near the longer, as `subtract_dark` takes them: what is planned is what is done
-        first = (scaled, _or_last(abs(darktime - frame.darktime)), _or_last(-darktime))
-    elif candidate.kind == "flat":
+        return (scaled, _or_last(abs(darktime - frame.darktime)), _or_last(-darktime))
+    if candidate.kind == "flat":
         kinds, kind = rules.flat_kind, candidate.facts.flat_kind
-        first = (kinds.index(kind) if kind in kinds else len(kinds),)
-    return (*first, _or_last(_apart(frame, candidate.facts)), candidate.name)
+        return (kinds.index(kind) if kind in kinds else len(kinds),)
+    return ()
 
 
 def _scale(frame: Facts, candidate: Candidate, rules: Rules) -> float | None:
@@ -385,7 +405,7 @@ def _why_none(found: Match) -> str:
     if not found.candidates:
         return f"no {found.kind}: there are no {found.kind} frames to use"
     judged = [(c, _judge(found.frame, c, found.rules)) for c in found.candidates]
-    nearest, verdicts = min(judged, key=lambda pair: _miss(found, *pair))
+    nearest, verdicts = min(judged, key=lambda p: (_miss(found, *p), _last(found.frame, p[0])))
     failed = [v for v in verdicts if not v.passed]
     text = f"no {found.kind} {_wanted(found, failed)}"
     if any(v.rule == "filter" for v in failed):
@@ -422,11 +442,11 @@ def _wanted(found: Match, failed: list[Verdict]) -> str:
     return f"with the frame's {', '.join(names)}"
 
 
-def _miss(found: Match, candidate: Candidate, verdicts: list[Verdict]) -> tuple[Any, ...]:
+def _miss(found: Match, candidate: Candidate, verdicts: list[Verdict]) -> tuple[float, ...]:
     """How far a candidate is from serving: first what belongs to the camera, then the rest."""
     failed = [v.rule for v in verdicts if not v.passed]
     hard = sum(rule not in _SOFT for rule in failed)
-    return (hard, len(failed), *_order(found.frame, candidate, found.rules))
+    return (hard, len(failed), *_preference(found.frame, candidate, found.rules))
 
 
 # --- small change --------------------------------------------------------------------------------
@@ -460,12 +480,12 @@ def _mean(rows: Any, name: str) -> float:
 
 
 def _number(value: Any) -> float:
-    return math.nan if value is None else float(value)
+    return math.nan if value is None or value != value else float(value)
 
 
 def _moment(value: Any) -> np.datetime64:
     missing = value is None or value != value
-    return np.datetime64("NaT", "us") if missing else np.datetime64(value, "us")
+    return _UNKNOWN_TIME if missing else np.datetime64(value, "us")
 
 
 def _g(number: float) -> str:

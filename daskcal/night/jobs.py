@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from daskcal.masters.groups import MasterGroup, group_masters, name_groups
-from daskcal.masters.match import Candidate, Match, Rules, match
+from daskcal.masters.match import Candidate, Match
+from daskcal.masters.matcher import Matcher, table_facts
 from daskcal.night.config import NightConfig
 from daskcal.products import product_names
 
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Kind = Literal["bias", "dark", "flat", "science"]
-MASTERS: tuple[Literal["bias", "dark", "flat"], ...] = ("bias", "dark", "flat")
+MasterKind = Literal["bias", "dark", "flat"]
+MASTERS: tuple[MasterKind, ...] = ("bias", "dark", "flat")
 ORDER: tuple[Kind, ...] = (*MASTERS, "science")
 _ABSENT = {
     "bias": "there are no bias frames: no master bias is subtracted",
@@ -43,10 +45,8 @@ class Job:
         Kind of master to the names of those that calibrate it (several darks for one flat).
     scale_dark : bool
         Whether the dark is scaled to each frame's dark time.
-    reasons : tuple of str
-        Why these masters, a line each.
-    rules : tuple of str
-        The same with every rule, and how it came out.
+    matches : tuple of Match
+        What chose the masters; jobs share them, and texts are made of those that are asked for.
     """
 
     name: str
@@ -54,13 +54,22 @@ class Job:
     frames: tuple[int, ...]
     masters: dict[str, tuple[str, ...]] = field(default_factory=dict)
     scale_dark: bool = False
-    reasons: tuple[str, ...] = ()
-    rules: tuple[str, ...] = ()
+    matches: tuple[Match, ...] = field(default=(), repr=False)
 
     @property
     def master_names(self) -> tuple[str, ...]:
         """Names of all its masters."""
         return tuple(name for names in self.masters.values() for name in names)
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Why these masters, a line each."""
+        return tuple(dict.fromkeys(match.reason for match in self.matches))
+
+    @property
+    def rules(self) -> tuple[str, ...]:
+        """The same with every rule, and how it came out."""
+        return _texts(self.matches)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +80,12 @@ class Missing:
     kind: Kind
     frames: tuple[int, ...]
     reason: str
-    rules: tuple[str, ...] = ()
+    matches: tuple[Match, ...] = field(default=(), repr=False)
+
+    @property
+    def rules(self) -> tuple[str, ...]:
+        """Every rule for the masters that it needs, and how it came out."""
+        return _texts(self.matches)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +120,10 @@ def used_masters(jobs: Iterable[Job]) -> set[str]:
     return {name for job in jobs for name in job.master_names}
 
 
+def _texts(matches: Sequence[Match]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(str(match) for match in matches))
+
+
 class _Builder:
     """Works out jobs from the table, and keeps what it has found so far."""
 
@@ -116,6 +134,8 @@ class _Builder:
         self.messages: list[str] = []
         self.candidates: dict[str, list[Candidate]] = {kind: [] for kind in MASTERS}
         self.present = set(table["imagetyp"][used])
+        self.facts = table_facts(table)
+        self.matchers: dict[tuple[MasterKind, bool], Matcher] = {}
 
     def masters(self) -> None:
         """Jobs for the masters."""
@@ -155,10 +175,9 @@ class _Builder:
         matches = [m for need in MASTERS if self._needs(kind, need) for m in self._of(frames, need)]
         if kind == "flat" and self.config.flat.subtract_dark == "auto":
             matches = self._without_unfitting_darks(name, matches)
-        rules = tuple(dict.fromkeys(str(m) for m in matches))
         reason = next((m.reason for m in matches if m.chosen is None), _disagreement(matches))
         if reason:
-            self.missing.append(Missing(name, kind, frames, reason, rules))
+            self.missing.append(Missing(name, kind, frames, reason, tuple(matches)))
             return False
         masters: dict[str, tuple[str, ...]] = {}
         for found in matches:
@@ -166,24 +185,27 @@ class _Builder:
                 names = (*masters.get(found.kind, ()), found.chosen.name)
                 masters[found.kind] = tuple(dict.fromkeys(names))
         scaled = any(found.scale is not None for found in matches)
-        reasons = tuple(dict.fromkeys(m.reason for m in matches))
-        self.jobs.append(Job(name, kind, frames, masters, scaled, reasons, rules))
+        self.jobs.append(Job(name, kind, frames, masters, scaled, tuple(dict.fromkeys(matches))))
         return True
 
-    def _of(self, frames: Sequence[int], need: str) -> list[Match]:
+    def _of(self, frames: Sequence[int], need: MasterKind) -> list[Match]:
         """The master of one kind for each of a product's frames."""
-        rules = self.config.rules(has_bias=bool(self.candidates["bias"]))
-        found = self._matched(frames, need, rules)
+        found = self._matched(frames, need, always_scaled=False)
         if len({m.scale is None for m in found if m.chosen is not None}) > 1:
             # one product's frames are treated alike: where one needs a scaled dark, all have one
-            found = self._matched(frames, need, replace(rules, scale_darks=True))
+            found = self._matched(frames, need, always_scaled=True)
         return found
 
-    def _matched(self, frames: Sequence[int], need: str, rules: Rules) -> list[Match]:
-        rows = [self.table.iloc[i] for i in frames]
-        return [match(row, self.candidates[need], need, rules) for row in rows]
+    def _matched(self, frames: Sequence[int], need: MasterKind, always_scaled: bool) -> list[Match]:
+        matcher = self.matchers.get((need, always_scaled))
+        if matcher is None:  # by now all masters of this kind are known: they come in ORDER
+            rules = self.config.rules(has_bias=bool(self.candidates["bias"]))
+            rules = replace(rules, scale_darks=True) if always_scaled else rules
+            matcher = Matcher(self.candidates[need], need, rules)
+            self.matchers[need, always_scaled] = matcher
+        return [matcher.match(self.facts[i]) for i in frames]
 
-    def _needs(self, kind: Kind, need: Kind) -> bool:
+    def _needs(self, kind: Kind, need: MasterKind) -> bool:
         if ORDER.index(need) >= ORDER.index(kind):
             return False
         switch = self._switch(need)
@@ -191,7 +213,7 @@ class _Builder:
             switch = self.config.flat.subtract_dark
         return need in self.present if switch == "auto" else bool(switch)
 
-    def _switch(self, need: Kind) -> bool | Literal["auto"]:
+    def _switch(self, need: MasterKind) -> bool | Literal["auto"]:
         """What the config says of subtracting or dividing by a kind of master."""
         if need == "bias":
             return self.config.bias.subtract

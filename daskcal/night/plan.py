@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike, fspath
@@ -73,6 +74,9 @@ class Plan:
 
 def relative(path: str, folder: Path) -> str:
     """A path as seen from a night's folder; as it is where it lies elsewhere."""
+    inside = os.path.join(folder, "")
+    if path.startswith(inside):  # of nearly every frame of a night, and a `Path` takes its time
+        return path[len(inside) :]
     return str(Path(path).relative_to(folder)) if Path(path).is_relative_to(folder) else path
 
 

@@ -103,8 +103,8 @@ def _as_one(name: str, jobs: list[Job]) -> Job:
         for kind, names in job.masters.items():
             masters[kind] = tuple(dict.fromkeys((*masters.get(kind, ()), *names)))
     frames = tuple(i for job in jobs for i in job.frames)
-    rules = tuple(dict.fromkeys(rule for job in jobs for rule in job.rules))
-    return Job(name, "science", frames, masters, rules=rules)
+    matches = tuple(dict.fromkeys(match for job in jobs for match in job.matches))
+    return Job(name, "science", frames, masters, matches=matches)
 
 
 def _joined(run: Run, jobs: list[Job]) -> xr.Dataset:

@@ -2,12 +2,15 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from raw_fits import write_frames
 from scipy.interpolate import make_lsq_spline
 from small_frames import NY, make_master
 from step_reference import NO_DATA, SATURATED, Pixels, agree
 
 import daskcal
+from daskcal.calibration.overscan import LineLevel
 from daskcal.frames.steps import steps_of
 
 ALL, OVER = slice(None), slice(26, 32)
@@ -193,9 +196,9 @@ def test_sections_are_checked_at_once(frames):
         daskcal.subtract_overscan(frames, fits_section="[27:33,1:20]")
     with pytest.raises(daskcal.CalibrationError, match="no OVERSEC in their headers"):
         daskcal.subtract_overscan(frames, fits_section="OVERSEC")
-    for given in ({}, {"overscan": "[:, 26:]", "fits_section": "BIASSEC"}):
+    for wrong in ({}, {"overscan": "[:, 26:]", "fits_section": "BIASSEC"}):
         with pytest.raises(daskcal.ArgumentError, match="one of them"):
-            daskcal.subtract_overscan(frames, **given)
+            daskcal.subtract_overscan(frames, **wrong)
 
 
 def test_a_header_that_differs_between_frames(tmp_path, raw):
@@ -230,3 +233,30 @@ def test_the_overscan_comes_before_masters(frames):
     flagged = daskcal.trim_image(frames, "[:, :26]").pipe(daskcal.flag_bad, np.zeros((NY, 26)))
     with pytest.raises(daskcal.GeometryError):
         daskcal.subtract_overscan(flagged, fits_section="BIASSEC")
+
+
+# --- the level of a line --------------------------------------------------------------------------
+
+
+@given(data=st.data())
+@settings(max_examples=150, deadline=None)
+def test_levels_of_lines_are_those_of_the_formula(data):
+    shape = data.draw(st.tuples(st.integers(1, 4), st.integers(1, 40)))
+    values = st.integers(0, 30) | st.just(65535) | st.just(np.nan) | st.just(np.inf)
+    size = shape[0] * shape[1]
+    pixels = np.array(data.draw(st.lists(values, min_size=size, max_size=size)), float)
+    pixels = pixels.reshape(shape).astype(data.draw(st.sampled_from(["f4", "f8"])))
+    method = data.draw(st.sampled_from(["median", "mean"]))
+    clip = data.draw(st.sampled_from([None, 0.5, 2.0, 5.0]))
+    before = pixels.copy()
+    found = LineLevel(method, clip)(pixels)
+    np.testing.assert_array_equal(pixels, before)
+    for line, level in zip(pixels.astype(float), found, strict=True):
+        good = line[np.isfinite(line)]
+        if clip is not None and good.size:
+            offset = np.abs(good - np.median(good))
+            good = good[~(offset > clip * max(1.482602218505602 * np.median(offset), 0.5))]
+        if good.size:
+            assert level == (np.median(good) if method == "median" else good.sum() / good.size)
+        else:
+            assert np.isnan(level)
