@@ -108,6 +108,8 @@ def linear_fit(x, reject, floor, judge):
         slope, start = np.linalg.lstsq(np.stack([ranks, np.ones(len(left))], 1), values)[0]
         off = values - slope * ranks - start
         sigma, median = max(float(np.mean(np.abs(off))), floor), float(np.median(values))
+        if sigma <= 1e-12 * (abs(values.mean()) + abs(slope) * len(values)):
+            break  # all lie on the line
         for side, factor in ((-1, reject.low), (1, reject.high)):
             limit = float(times(factor, sigma))
             wrong = [

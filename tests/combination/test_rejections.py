@@ -378,3 +378,10 @@ def test_what_a_rejection_lacks_is_named(options, says):
 def test_an_option_that_cannot_be_is_refused(options, says):
     with pytest.raises(ValueError, match=says):
         Reject("esd", **options)
+
+
+@pytest.mark.parametrize("scale", [1, 0.1, 1 / 3])
+def test_values_on_a_line_are_none_the_worse_for_rounding(scale):
+    image = (np.array([1, -2, -3, -1, 0])[:, None, None] * scale + 100 * scale).astype("f8")
+    found = combine_block(image, reject=Reject("linear_fit", low=0.3, high=0.3), floor=0)
+    assert found.n_used == 5

@@ -10,6 +10,7 @@ from daskcal.combination.kernels.columns import median_between, median_of_rest, 
 from daskcal.combination.kernels.marks import mark
 
 LEAST = 4  # a line through three sorted values leaves nothing to judge them by
+ROUNDING = 1e-12  # of the values: what lies so near to the line lies on it
 
 
 @nb.njit(error_model="numpy")
@@ -65,9 +66,9 @@ def kept_linear_fit(ranked, count, k, low, high, floor, maxiters):
     To the sorted values x₀ <= x₁ <= ... still in, a line a·i + b is fitted by least squares;
     rᵢ = xᵢ - a·i - b and σ = max(mean |rᵢ|, floor). A value below their median goes where its
     r < -low·σ, one above it where r > high·σ, and with it those further out and those equal to it.
-    Until nothing changes, or fewer than 4 are left. PixInsight's and Siril's linear-fit clipping;
-    there, values of either half can go on either side, so that with low thresholds an outlier,
-    which tilts the line, takes good neighbours along.
+    Until nothing changes, fewer than 4 are left, or all lie on the line. PixInsight's and Siril's
+    linear-fit clipping; there, values of either half can go on either side, so that with low
+    thresholds an outlier, which tilts the line, takes good neighbours along.
 
     Returns the ranks that stay, first <= rank < last, and their median.
     """
@@ -77,6 +78,8 @@ def kept_linear_fit(ranked, count, k, low, high, floor, maxiters):
         median = median_between(ranked, first, last, k)
         level, slope = _fit(ranked, first, last, k)
         sigma = max(_scatter(ranked, first, last, k, level, slope), floor)
+        if sigma <= ROUNDING * (abs(level) + abs(slope) * (last - first)):
+            break
         bottom, top = _cut(ranked, first, last, k, level, slope, median, low * sigma, high * sigma)
         if bottom == first and top == last:
             break
