@@ -24,15 +24,8 @@ def calibrated_combine(
     folder: str, out: str, masters: dict[str, str], noise: bool, sections: dict[str, str]
 ) -> None:
     """Overscan, trim, bias, scaled dark and flat, then combine; with variance and mask or not."""
-    frames = daskcal.calibrate(
-        daskcal.open_frames(folder),
-        saturation=60_000 if noise else None,
-        variance=noise,
-        bias=masters["bias"],
-        dark={"dark": masters["dark"], "scale": True},
-        flat=masters["flat"],
-        **sections,
-    )
+    dark = {"dark": masters["dark"], "scale": True}
+    frames = _calibrated(folder, noise, sections, masters | {"dark": dark})
     _write(daskcal.combine(frames), out, None)
 
 
@@ -40,15 +33,22 @@ def science(
     folder: str, out: str, masters: dict[str, str], noise: bool, sections: dict[str, str]
 ) -> None:
     """Science frames: overscan, trim, dark and flat, each to a FITS file of its own."""
-    frames = daskcal.calibrate(
+    used = {kind: masters[kind] for kind in ("dark", "flat")}
+    frames = _calibrated(folder, noise, sections, used)
+    _write(frames, out, None if noise else ["image"])
+
+
+def _calibrated(
+    folder: str, noise: bool, sections: dict[str, str], masters: dict[str, Any]
+) -> xr.Dataset:
+    """Frames with overscan, trim and masters lazily applied; with variance and mask or not."""
+    return daskcal.calibrate(
         daskcal.open_frames(folder),
         saturation=60_000 if noise else None,
         variance=noise,
-        dark=masters["dark"],
-        flat=masters["flat"],
+        **masters,
         **sections,
     )
-    _write(frames, out, None if noise else ["image"])
 
 
 def combine_timed(folder: str, out: str, memory: str) -> dict[str, float]:

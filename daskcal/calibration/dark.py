@@ -11,11 +11,12 @@ import numpy as np
 import xarray as xr
 
 from daskcal.calibration.bias import SubtractBias
-from daskcal.calibration.facts import frame_name, known_values, require_order
+from daskcal.calibration.facts import require_order
 from daskcal.calibration.gain import CorrectGain
 from daskcal.calibration.masters import Master, as_master, defined, fitted, require_alike
 from daskcal.errors import ArgumentError, CalibrationError
 from daskcal.frames.blocks import Stack, assign, recover
+from daskcal.frames.coordinates import frame_name, known_values
 from daskcal.frames.recipe import Input, Step, with_plane
 from daskcal.frames.steps import StepRecord, keep_each, steps_of, with_step
 from daskcal.frames.units import require_unit

@@ -10,10 +10,10 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 
-from daskcal.calibration.facts import frame_name, known_values
 from daskcal.calibration.masters import as_master, fitted
 from daskcal.errors import CalibrationError, GeometryError
 from daskcal.frames.blocks import assign, describe_input, recover
+from daskcal.frames.coordinates import frame_name, known_values
 from daskcal.frames.masks import Flag
 from daskcal.frames.recipe import Step, with_plane
 from daskcal.frames.sections import Section

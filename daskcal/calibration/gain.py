@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 import xarray as xr
 
-from daskcal.calibration.facts import frame_name, known_values
 from daskcal.errors import CalibrationError, UnitError
 from daskcal.frames.blocks import assign, recover
+from daskcal.frames.coordinates import frame_name, known_values
 from daskcal.frames.recipe import Step
 from daskcal.frames.steps import StepRecord, keep_each, with_step
 from daskcal.frames.units import require_unit

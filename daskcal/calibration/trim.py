@@ -5,8 +5,8 @@ from __future__ import annotations
 import xarray as xr
 
 from daskcal.errors import ArgumentError, CalibrationError, GeometryError
-from daskcal.frames.blocks import Stack, recover
-from daskcal.frames.detector import raw_window
+from daskcal.frames.blocks import recover
+from daskcal.frames.detector import raw_section
 from daskcal.frames.sections import Section, fits_section, python_section
 from daskcal.frames.steps import StepRecord, with_step
 from daskcal.frames.table import header_name
@@ -72,12 +72,6 @@ def find_section(
     if not text.lstrip().startswith("["):
         text = header_section(frames, text, action)
     return fits_section(text, raw.shape).shifted(raw.y0, raw.x0)
-
-
-def raw_section(frames: xr.Dataset, stack: Stack) -> Section:
-    """The window of the raw frames, which sections in FITS form count from."""
-    known = raw_window(frames)
-    return stack.recipe.source.section if known is None else known.section
 
 
 def header_section(frames: xr.Dataset, keyword: str, action: str) -> str:

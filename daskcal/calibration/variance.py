@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 import xarray as xr
 
-from daskcal.calibration.facts import frame_name, known_values, require_order
+from daskcal.calibration.facts import require_order
 from daskcal.calibration.gain import applied_gain
 from daskcal.errors import ArgumentError, CalibrationError
 from daskcal.frames.blocks import assign, recover
+from daskcal.frames.coordinates import frame_name, known_values
 from daskcal.frames.recipe import Step, with_plane
 from daskcal.frames.steps import StepRecord, keep_each, last_step, with_step
 from daskcal.frames.units import require_unit

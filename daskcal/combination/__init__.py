@@ -36,13 +36,13 @@ from daskcal.combination.scale import (
     FrameNumbers,
     ScaleLike,
     SectionLike,
-    frame_names,
     numbers_of_frames,
     per_frame,
     statistics_section,
 )
 from daskcal.errors import ArgumentError, choose
 from daskcal.frames.blocks import recover
+from daskcal.frames.coordinates import frame_names
 from daskcal.frames.masks import MASK_ATTRS
 from daskcal.frames.steps import StepRecord
 from daskcal.frames.units import require_unit

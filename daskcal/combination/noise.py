@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from daskcal.combination.scale import frame_names
 from daskcal.errors import CalibrationError
+from daskcal.frames.coordinates import frame_names, known_values
 from daskcal.frames.steps import spelled_out
 
 
@@ -30,7 +30,7 @@ def noise_model(frames: xr.Dataset, unit: str, reject: str) -> tuple[np.ndarray,
     CalibrationError
         Gain or read noise of a frame is not known.
     """
-    gains, noise = _gains(frames, unit), _coordinate(frames, "rdnoise")
+    gains, noise = _gains(frames, unit), known_values(frames, "rdnoise")
     for what, values, least in (("gain", gains, np.nextafter(0, 1)), ("rdnoise", noise, 0.0)):
         wrong = np.flatnonzero(~(np.isfinite(values) & (values >= least)))
         if wrong.size:
@@ -53,13 +53,5 @@ def _gains(frames: xr.Dataset, unit: str) -> np.ndarray:
     for record in reversed(spelled_out(frames)):
         if record.step == "create_variance" and "gain" in record.parameters:
             return np.broadcast_to(np.array(record.parameters["gain"], float), n).copy()
-    gains = _coordinate(frames, "gain")
+    gains = known_values(frames, "gain")
     return np.where(gains > 0, gains, np.nan)
-
-
-def _coordinate(frames: xr.Dataset, name: str) -> np.ndarray:
-    """A numeric coordinate of the frames, NaN where it is missing."""
-    n = frames.sizes["frame"]
-    if name not in frames.coords:
-        return np.full(n, np.nan)
-    return np.broadcast_to(np.array(frames[name].values, dtype=np.float64), n).copy()

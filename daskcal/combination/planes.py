@@ -154,12 +154,8 @@ def rejected_frames(master: xr.Dataset) -> xr.DataArray:
     bits = master["rejected"].transpose("input_byte", "y", "x")
     lazy = bits.chunk(input_byte=-1).data
     found = da.blockwise(
-        _unpack, "iyx", lazy, "byx", n=n, concatenate=True, new_axes={"i": n},
+        unpack, "iyx", lazy, "byx", n=n, concatenate=True, new_axes={"i": n},
         dtype=bool, meta=np.empty((0, 0, 0), bool),
     )  # fmt: skip
     coords = {name: c for name, c in master.coords.items() if set(c.dims) <= {"input", "y", "x"}}
     return xr.DataArray(found, coords, ("input", "y", "x"), name="rejected_frames")
-
-
-def _unpack(bits: np.ndarray, *, n: int) -> np.ndarray:
-    return unpack(bits, n)

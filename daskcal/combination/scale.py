@@ -13,8 +13,9 @@ import xarray as xr
 from daskcal.combination.statistics import Statistic, frame_statistic
 from daskcal.errors import ArgumentError, GeometryError, UnusableFrameError, nearest
 from daskcal.frames.blocks import Band, Stack, pack
-from daskcal.frames.detector import raw_window
-from daskcal.frames.sections import Section, fits_section, python_section
+from daskcal.frames.coordinates import frame_name
+from daskcal.frames.detector import raw_section
+from daskcal.frames.sections import Section, after_fits, fits_section, python_section
 from daskcal.frames.table import header_name
 
 FrameNumbers = str | Sequence[float] | np.ndarray | xr.DataArray | None
@@ -103,7 +104,7 @@ def _keyword(argument: str, word: str, frames: xr.Dataset) -> np.ndarray:
         wanted = "known" if argument == ZERO else "known and positive"
         raise ArgumentError(
             f"{argument}={word!r}: {found} should be {wanted} for all frames, and is "
-            f"{numbers[i]:g} for {frame_names(frames)[i]}"
+            f"{numbers[i]:g} for {frame_name(frames, i)}"
         )
     return numbers
 
@@ -135,23 +136,16 @@ def statistics_section(section: SectionLike, frames: xr.Dataset, stack: Stack) -
     here = stack.section
     if section is None:
         return here
-    if isinstance(section, str) and section.strip()[:4].lower() == "fits":
-        known = raw_window(frames)
-        raw = stack.recipe.source.section if known is None else known.section
-        found = fits_section(section.strip()[4:], raw.shape).shifted(raw.y0, raw.x0)
+    bracket = after_fits(section)
+    if bracket is not None:
+        raw = raw_section(frames, stack)
+        found = fits_section(bracket, raw.shape).shifted(raw.y0, raw.x0)
         if not here.covers(found):
             raise GeometryError(
                 f"section={section!r}: {found} is outside of the frames, which are {here}"
             )
         return found
     return python_section(section, here.shape).shifted(here.y0, here.x0)
-
-
-def frame_names(frames: xr.Dataset) -> list[str]:
-    """What to call the frames in messages."""
-    if "path" in frames.coords:
-        return [str(path) for path in frames["path"].values]
-    return [f"frame {i}" for i in range(frames.sizes["frame"])]
 
 
 # --- the first pass -----------------------------------------------------------------------------

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
 
 from daskcal.errors import GeometryError
 from daskcal.frames.sections import Section
+
+if TYPE_CHECKING:
+    from daskcal.frames.stack import Stack
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +65,12 @@ def raw_window(ds: xr.Dataset) -> RawWindow | None:
         bounds.append((start, stop))
         known = known and attrs.get("origin") == "known"
     return RawWindow(Section(*bounds[0], *bounds[1]), known)
+
+
+def raw_section(ds: xr.Dataset, stack: Stack) -> Section:
+    """The window of the raw frames, which sections in FITS form count from."""
+    known = raw_window(ds)
+    return stack.recipe.source.section if known is None else known.section
 
 
 def require_cover(outer: Section, inner: Section, what: str) -> None:

@@ -75,6 +75,12 @@ def python_section(text: str | slice | tuple[slice, ...], shape: tuple[int, int]
     return Section(*bounds[0], *bounds[1])
 
 
+def after_fits(section: object) -> str | None:
+    """The bracket of ``"fits [1:9,1:9]"``, a section in FITS form; None where that is not said."""
+    word = section.strip() if isinstance(section, str) else ""
+    return word[4:].strip() if word[:4].lower() == "fits" else None
+
+
 def fits_section(text: str, shape: tuple[int, int]) -> Section:
     """Read a section as FITS headers write it: columns first, 1-based, the end included.
 

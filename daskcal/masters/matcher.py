@@ -42,7 +42,7 @@ class Matcher:
     def __init__(self, candidates: Iterable[Candidate], kind: Kind, rules: Rules) -> None:
         self.candidates = tuple(candidates)
         self.kind, self.rules = kind, rules
-        self._found: dict[Facts, Match] = {}
+        self._found: dict[tuple[object, ...], Match] = {}
 
     def match(self, frame: Facts) -> Match:
         """What `match` says; its `frame` has only what the rules look at, the rest is unknown."""
@@ -53,9 +53,11 @@ class Matcher:
         return found
 
     def _of(self, seen: Facts) -> Match:
-        found = self._found.get(seen)
+        # Not `seen` itself: NaN differs from NaN where dataclasses compare field by field.
+        key = (seen.readout, *map(str, (seen.darktime, seen.filter, seen.ccd_temp, seen.date_obs)))
+        found = self._found.get(key)
         if found is None:
-            found = self._found[seen] = match(seen, self.candidates, self.kind, self.rules)
+            found = self._found[key] = match(seen, self.candidates, self.kind, self.rules)
         return found
 
     def _seen(self, frame: Facts) -> Facts:

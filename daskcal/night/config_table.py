@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from daskcal.errors import nearest
-from daskcal.frames.sections import fits_section, python_section
+from daskcal.frames.sections import after_fits, fits_section, python_section
 
 _NO_LIMIT = (10**9, 10**9)  # shape against which a section's syntax alone is checked
 
@@ -29,8 +29,8 @@ def parse_section(text: str) -> tuple[Literal["header", "none", "python", "fits"
     word = text.strip()
     if word in ("header", "none"):
         return word, ""  # type: ignore[return-value]
-    if word[:4].lower() == "fits":
-        bracket = word[4:].strip()
+    bracket = after_fits(word)
+    if bracket is not None:
         fits_section(bracket, _NO_LIMIT)
         return "fits", bracket
     if not word.startswith("["):

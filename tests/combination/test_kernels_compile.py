@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pytest
 
 from daskcal.combination.kernels import Reject, combine_block, pixels
 from daskcal.combination.kernels.compiling import first_call as first_call_of
+from daskcal.combination.kernels.compiling import once
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -92,3 +94,19 @@ def test_two_threads_give_the_bits_of_one():
     with ThreadPoolExecutor(4) as pool:
         for found in pool.map(lambda _: combine_block(image, reject=reject).image, range(16)):
             assert found.tobytes() == alone.tobytes()
+
+
+def test_threads_that_start_at_once_get_the_same_loop():
+    made = []
+
+    @once
+    def loop(kind):
+        time.sleep(0.05)  # long enough for all threads to have asked
+        made.append(kind)
+        return object()
+
+    with ThreadPoolExecutor(4) as pool:
+        (found,) = set(pool.map(loop, [1, 1, 1, 1]))
+    assert found is loop(1)
+    assert found is not loop(2)
+    assert made == [1, 2]

@@ -17,6 +17,7 @@ from daskcal.combination.kernels.columns import (
     within,
 )
 from daskcal.combination.kernels.marks import mark
+from daskcal.combination.kernels.moments import squares
 
 LEAST = 3
 
@@ -30,13 +31,7 @@ def add_scatter(ranked, good, first_pixel, columns, by_median, sums, lanes, widt
     """
     centre, square = lanes[0], lanes[1]
     first_centres(ranked, good, by_median, centre, width)
-    for k in range(width):
-        square[k] = 0.0
-    for i in range(ranked.shape[0]):
-        row = ranked[i]
-        for k in range(width):
-            d = np.float64(row[k]) - centre[k]
-            square[k] += d * d if row[k] < np.inf else 0.0
+    squares(ranked, centre, square, width)
     for k in range(width):
         square[k] = square[k] / max(centre[k], 1.0) if good[k] >= LEAST else 0.0
     k = 0

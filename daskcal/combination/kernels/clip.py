@@ -181,10 +181,7 @@ def _clip_bounds(raw, ranked, count, k, by_median, by_mad, low, high, floor, max
         centre, sigma = median if by_median else mean, max(spread, floor)
         lower, upper = _bound(centre, sigma, -low), _bound(centre, sigma, high)
         before = last - first
-        while first < last and ranked[first, k] < lower:
-            first += 1
-        while first < last and ranked[last - 1, k] > upper:
-            last -= 1
+        first, last = within(ranked, first, last, k, lower, upper)
         if last - first == before or first == last:
             break
         done += 1

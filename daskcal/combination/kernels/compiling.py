@@ -1,15 +1,30 @@
-"""The first call of a loop: one compilation for an installation, whoever is first."""
+"""Loops made once: one dispatcher for a process, one compilation for an installation."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import threading
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Hashable, Iterator
+from functools import cache, wraps
+from typing import Any, TypeVar
+
+Made = TypeVar("Made")
 
 _in_process = threading.Lock()
 _ready: set[tuple[object, ...]] = set()
+
+
+def once(make: Callable[..., Made]) -> Callable[..., Made]:
+    """`functools.cache`, by which threads that start at once all get the same object."""
+    kept, one_thread = cache(make), threading.Lock()
+
+    @wraps(make)
+    def get(*options: Hashable) -> Made:
+        with one_thread:
+            return kept(*options)
+
+    return get
 
 
 def first_call(loop: Any, key: tuple[object, ...], call: Callable[[], None]) -> None:

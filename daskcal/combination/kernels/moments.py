@@ -53,15 +53,21 @@ def propagated_lanes(raw, variance, scale, start, used, total, width):
 
 
 @nb.njit(error_model="numpy")
-def scatter_lanes(raw, used, mean, total, width):
-    """total (lanes): the variance of the mean from the survivors' scatter, s²/n; NaN for n < 2."""
+def squares(raw, centre, total, width):
+    """total (lanes): Σ (x - centre)² of the survivors, summed in frame order."""
     for k in range(width):
         total[k] = 0.0
     for i in range(raw.shape[0]):
         row = raw[i]
         for k in range(width):
-            d = np.float64(row[k]) - mean[k]
+            d = np.float64(row[k]) - centre[k]
             total[k] += d * d if row[k] < np.inf else 0.0
+
+
+@nb.njit(error_model="numpy")
+def scatter_lanes(raw, used, mean, total, width):
+    """total (lanes): the variance of the mean from the survivors' scatter, s²/n; NaN for n < 2."""
+    squares(raw, mean, total, width)
     for k in range(width):
         count = np.float64(used[k])
         total[k] = total[k] / (count * (count - 1.0)) if used[k] > 1 else np.nan
@@ -85,7 +91,7 @@ def winsorised_lanes(raw, n_low, n_high, used, lanes, total, width):
     """
     lowest, highest, mean = lanes[0], lanes[1], lanes[2]
     for k in range(width):
-        lowest[k], highest[k], mean[k], total[k] = np.inf, -np.inf, 0.0, 0.0
+        lowest[k], highest[k], mean[k] = np.inf, -np.inf, 0.0
     for i in range(raw.shape[0]):
         row = raw[i]
         for k in range(width):
@@ -97,11 +103,7 @@ def winsorised_lanes(raw, n_low, n_high, used, lanes, total, width):
     for k in range(width):
         ends = n_low[k] * lowest[k] + n_high[k] * highest[k]
         mean[k] = (mean[k] + ends) / (used[k] + n_low[k] + n_high[k])
-    for i in range(raw.shape[0]):
-        row = raw[i]
-        for k in range(width):
-            d = np.float64(row[k]) - mean[k]
-            total[k] += d * d if row[k] < np.inf else 0.0
+    squares(raw, mean, total, width)
     for k in range(width):
         below, above = lowest[k] - mean[k], highest[k] - mean[k]
         total[k] += n_low[k] * below * below + n_high[k] * above * above

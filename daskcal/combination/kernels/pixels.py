@@ -5,7 +5,6 @@
 
 import hashlib
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import numpy as np
 
 from daskcal.combination.kernels.averaged import add_scatter, averaged_lanes
 from daskcal.combination.kernels.clip import noise_floor, sigma_lanes
+from daskcal.combination.kernels.compiling import once
 from daskcal.combination.kernels.esd import esd_lanes, most_outliers
 from daskcal.combination.kernels.linear_fit import linear_fit_lanes
 from daskcal.combination.kernels.minmax import minmax_lanes
@@ -81,6 +81,8 @@ def _compile(sources: str, kind: int, order: int, cache: bool) -> Callable[..., 
         floors, value, total = np.full(lanes, floor), np.empty(lanes), np.empty(lanes)
         scratch, common = np.empty((6, lanes)), np.empty(lanes)
         by_mean = kind == SIGMA and not rules.by_median and not rules.by_mad
+        from_scatter = out_variance.size > 0 and not variance.shape[0]
+        by_their_mean = take == MEAN or weights.size > 0 or from_scatter
         ranks = take != MEAN or (kind != NONE and not by_mean)
 
         for start in range(first, last, lanes):
@@ -127,7 +129,8 @@ def _compile(sources: str, kind: int, order: int, cache: bool) -> Callable[..., 
             for k in range(width):
                 used[k] = good[k] - n_low[k] - n_high[k]
 
-            mean_lanes(raw, used, value, width)
+            if by_their_mean:
+                mean_lanes(raw, used, value, width)
             if weights.size:
                 weighted_lanes(
                     raw, variance, shared, scale, start, weights, slopes, used,
@@ -224,7 +227,7 @@ def _kept(compile_with: Callable[..., Any], *options: int) -> Any:
         return compile_with(_sources(), *options, cache=False)
 
 
-@cache
+@once
 def combining_loop(kind: int, order: int) -> Any:
     """The loop of a kind of rejection.
 
@@ -234,13 +237,13 @@ def combining_loop(kind: int, order: int) -> Any:
     return _kept(_compile, kind, order)
 
 
-@cache
+@once
 def scatter_loop(presorted: int) -> Any:
     """The loop that sums the scatter of each row, for averaged sigma clipping."""
     return _kept(_compile_scatter, presorted)
 
 
-@cache
+@once
 def ordering_loop() -> Any:
     """The loop that lays the loaded values of each pixel side by side."""
     return _kept(_compile_order)
