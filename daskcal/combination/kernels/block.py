@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from daskcal.combination.kernels.averaged import row_spreads
-from daskcal.combination.kernels.compiling import first_call
 from daskcal.combination.kernels.minmax import minmax_counts
 from daskcal.combination.kernels.pixels import (
     GIVEN,
@@ -206,10 +205,9 @@ class _Run:
     def slab(self, inputs: list[np.ndarray], results: list[np.ndarray], offset: int) -> None:
         """Combine (n, pixels) arrays into arrays of pixels, which begin at pixel `offset`."""
         n = len(inputs[0])
-        *_, take, _, _, _, _, empty = self.options
+        _, _, take, *_ = self.options
         many = n >= MANY and (self.kind != NONE or take != MEAN)
         order = GIVEN if many else NARROW if self._narrow(inputs) else IN_TILES
-        key = (self.kind, order, inputs[0].dtype, empty.dtype, results[0].dtype)
         combine_pixels = combining_loop(self.kind, order)
         spread = self._spread(inputs, many) if self.kind == AVERAGED else np.empty(0)
 
@@ -218,7 +216,6 @@ class _Run:
             combine_pixels(*inputs, spread, in_order, *loaded, first, last, *self.options,
                            *results, *self.records, offset)  # fmt: skip
 
-        first_call(combine_pixels, key, lambda: call(empty.reshape(0, 0), 0, 0))
         self._in_parts(call, inputs, many)
 
     def _narrow(self, inputs: list[np.ndarray]) -> bool:
@@ -251,8 +248,6 @@ class _Run:
             add_scatter(image, mask, in_order, self.scale, self.zero, self.whole, first, last,
                         rules.by_median, empty, self.columns, sums)  # fmt: skip
 
-        key = ("scatter", many, image.dtype, empty.dtype)
-        first_call(add_scatter, key, lambda: call(empty.reshape(0, 0), 0, 0))
         self._in_parts(call, inputs, many)
         return np.repeat(row_spreads(sums), self.columns)
 
@@ -263,12 +258,7 @@ class _Run:
         image, mask = inputs[:2]
         found = np.empty((last - first, len(image)), dtype)
         by_pixel = ordering_loop()
-
-        def call(out: np.ndarray) -> None:
-            by_pixel(image, mask, self.scale, self.zero, self.whole, first, out)
-
-        first_call(by_pixel, ("order", image.dtype, dtype), lambda: call(found[:0]))
-        call(found)
+        by_pixel(image, mask, self.scale, self.zero, self.whole, first, found)
         found.sort(axis=-1)
         return found
 
