@@ -13,6 +13,7 @@ except PackageNotFoundError:  # a checkout that was never installed
 
 _WHERE = {
     "daskcal.frames.open": ("open_frames",),
+    "daskcal.frames.mosaic": ("open_mosaic",),
     "daskcal.frames.blocks": ("blocks",),
     "daskcal.frames.ccddata": ("from_ccddata", "to_ccddata"),
     "daskcal.frames.instrument": ("Instrument",),

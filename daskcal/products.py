@@ -23,6 +23,7 @@ from daskcal.fits.keywords import FrameValues, normalise
 from daskcal.fits.product_header import PREFIX, Fact, product_cards
 from daskcal.fits.write import Plane, Written, fits_sink
 from daskcal.frames.blocks import blocks
+from daskcal.frames.detector_names import safe_name
 from daskcal.frames.masks import MASK_ATTRS
 from daskcal.frames.master import open_master
 from daskcal.frames.steps import spelled_out
@@ -120,14 +121,19 @@ def _computed(sinks: list[da.Array], targets: list[Path]) -> list[Written]:
 _ENDING = re.compile(r"\.(fits?|fts|fz|gz|bz2)$", re.IGNORECASE)
 
 
-def product_names(paths: Sequence[str], hdus: Sequence[int]) -> list[str]:
+def product_names(
+    paths: Sequence[str], hdus: Sequence[int], detectors: Sequence[str] | None = None
+) -> list[str]:
     """Names of frames' products, without ``.fits``: the stems of the raw files, made distinct.
 
-    Where stems collide (also on file systems that take ``A`` for ``a``), the HDU, the ending or the
-    folder is added, whichever tells the files apart, and else a number.
+    The name of its detector follows for a frame of a mosaic: `detectors` has it, and "" for other
+    frames. Where names collide (also on file systems that take ``A`` for ``a``), the HDU, the
+    ending or the folder is added, whichever tells the files apart, and else a number.
     """
-    parts = [_split(path) for path in paths]
-    names = [stem for stem, _ in parts]
+    names = [_split(path)[0] for path in paths]
+    if detectors is not None:
+        pairs = zip(names, detectors, strict=True)
+        names = [f"{name}_{safe_name(word)}" if word else name for name, word in pairs]
     groups: dict[str, list[int]] = {}
     for i, name in enumerate(names):
         groups.setdefault(name.casefold(), []).append(i)

@@ -1,6 +1,6 @@
 """FITS files: scanning folders of them, and reading pixels."""
 
-from daskcal.fits.frame import Frame, Unreadable, detectors
+from daskcal.fits.frame import Frame, Unreadable, read_detectors
 from daskcal.fits.header import card_comments
 from daskcal.fits.keywords import DEFAULT_KEYWORDS, FrameValues, Keywords, normalise
 from daskcal.fits.scan import Scan, is_product, scan
@@ -15,9 +15,9 @@ __all__ = [
     "Scan",
     "Unreadable",
     "card_comments",
-    "detectors",
     "is_product",
     "normalise",
+    "read_detectors",
     "read_pixels",
     "scan",
 ]

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import enum
 import hashlib
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from daskcal.errors import FrameError
 from daskcal.fits.content import FITS_MAGIC, claims_fits, kind, open_regular, unpack
 from daskcal.fits.files import Found
-from daskcal.fits.hdus import Bytes, Hdu, PlainBytes, UnpackedBytes, walk
+from daskcal.fits.hdus import Bytes, Hdu, PlainBytes, UnpackedBytes, walk, walk_on
 from daskcal.fits.header import Value
 from daskcal.fits.images import (
     describe,
@@ -45,6 +46,8 @@ class Frame:
         Of the content: the same wherever the file lies and however it is packed.
     problems : tuple of str
         Cards that could not be read, and the like, one line each.
+    of : int
+        Detectors that its file holds, those that cannot be read included.
     """
 
     source: ImageSource
@@ -52,11 +55,12 @@ class Frame:
     header: Mapping[str, Value]
     fingerprint: str
     problems: tuple[str, ...] = ()
+    of: int = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """One file that gives no frame; `reason` is one of the codes of `FrameError`."""
+    """A file, or one of its HDUs, that gives no frame; `reason` is a code of `FrameError`."""
 
     path: str
     hdu: int | None
@@ -64,22 +68,36 @@ class Unreadable:
     message: str
 
 
-Outcome = Frame | Unreadable | None  # None: not FITS, and does not claim to be
+class Every(enum.Enum):
+    """What is asked of a file instead of one HDU: all that it holds."""
+
+    DETECTOR = "every detector"
 
 
-def scan_file(entry: Found, asked: int | str | None) -> Outcome:
-    """The frame of one file, or why it gives none."""
+Asked = int | str | Every | None  # index or EXTNAME; None: the one image
+Outcome = tuple[Frame | Unreadable, ...]  # empty: not FITS, and does not claim to be
+
+
+def scan_file(entry: Found, asked: Asked) -> Outcome:
+    """The frames of one file, or why it gives none."""
     try:
         if entry.error:
             raise FrameError(entry.path, "unreadable", entry.error)
-        return read_frame(entry.path, asked)
+        if asked is Every.DETECTOR:
+            return read_detectors(entry.path)
+        return (read_frame(entry.path, asked),)
     except FrameError as error:
         ignorable = entry.regular or not entry.named
         if error.reason == "not-fits" and ignorable and not claims_fits(entry.path):
-            return None
-        return Unreadable(entry.path, error.hdu, error.reason, error.message)
+            return ()
+        return (_unreadable(error),)
     except OSError as error:
-        return Unreadable(entry.path, None, "unreadable", f"reading failed: {error.strerror}")
+        return (Unreadable(entry.path, None, "unreadable", f"reading failed: {error.strerror}"),)
+
+
+def _unreadable(error: FrameError, name: str = "") -> Unreadable:
+    message = f"{name}: {error.message}" if name else error.message
+    return Unreadable(error.path, error.hdu, error.reason, message)
 
 
 def read_frame(path: str, asked: int | str | None = None) -> Frame:
@@ -94,26 +112,28 @@ def read_frame(path: str, asked: int | str | None = None) -> Frame:
     return content.frame(content.default() if asked is None else content.named(asked))
 
 
-def detectors(path: str | os.PathLike[str]) -> tuple[Frame, ...]:
-    """The frames of a file that holds several detectors or amplifiers: all images of one shape.
+def read_detectors(path: str | os.PathLike[str]) -> Outcome:
+    """A frame for each detector of a file: its images of one shape.
+
+    One that is damaged costs itself alone, where the file is not packed as a whole.
 
     Raises
     ------
     FrameError
-        Where the file gives no frame.
+        Where the file gives no frame, and not for one of its HDUs.
     """
-    content = _walked(os.path.abspath(path), None)
-    return tuple(content.frame(hdu) for hdu in content.alike())
+    return _walked(os.path.abspath(path), Every.DETECTOR).detectors()
 
 
-def _walked(path: str, asked: int | str | None) -> _Content:
+def _walked(path: str, asked: Asked) -> _Content:
     handle, status = open_regular(path)
     try:
         start = os.pread(handle, 16, 0)
         wrapper = kind(start)
         if wrapper == "fits":
-            content = _Content(PlainBytes(path, handle), "", status)
-            content.read_hdus(asked)
+            plain = PlainBytes(path, handle)
+            content = _Content(plain, "", status)
+            content.read_hdus(asked, walk_on(plain) if asked is Every.DETECTOR else walk(plain))
             content.length = status.st_size
             return content
         if not wrapper:
@@ -122,7 +142,7 @@ def _walked(path: str, asked: int | str | None) -> _Content:
             stream = UnpackedBytes(path, unpack(packed, path, wrapper))
             _check_packed_start(stream)
             content = _Content(stream, wrapper, status)
-            content.read_hdus(asked)
+            content.read_hdus(asked, walk(stream))
             content.fail_on_fault()
             content.length = _checked_length(stream, content.declared)
             return content
@@ -173,17 +193,20 @@ class _Content:
         self.path = stream.path
         self.hdus: list[Hdu] = []
         self.samples: dict[int, bytes] = {}
-        self.fault: FrameError | None = None
+        self.faults: dict[int, FrameError] = {}
         self.length = 0
 
     @property
     def declared(self) -> int:
         return max((hdu.data_end for hdu in self.hdus), default=0)
 
-    def read_hdus(self, asked: int | str | None) -> None:
+    def read_hdus(self, asked: Asked, found: Iterable[Hdu | FrameError]) -> None:
         """Walk the file, as far as the HDU `asked` where nothing later can matter."""
         try:
-            for hdu in walk(self.stream):
+            for hdu in found:
+                if isinstance(hdu, FrameError):
+                    self.faults[hdu.hdu or 0] = hdu
+                    continue
                 self.hdus.append(hdu)
                 if self.wrapper == "gzip" and hdu.data_end > _GZIP_RATIO * self.status.st_size:
                     raise self._truncated(hdu, self.status.st_size, "packed ")
@@ -192,11 +215,30 @@ class _Content:
                 if not self.wrapper and _is(hdu, asked):
                     return
         except FrameError as fault:
-            self.fault = fault
+            self.faults[fault.hdu or 0] = fault
 
     def fail_on_fault(self) -> None:
-        if self.fault is not None:
-            raise self.fault
+        for fault in self.faults.values():
+            raise fault
+
+    def detectors(self) -> Outcome:
+        """The frames of all images of one shape, and of the HDUs that cannot be read, why."""
+        sound = [hdu for hdu in self.hdus if hdu.index not in self.faults]
+        images = self._images(sound)
+        if not images or (len(images) == 1 and images[0].index == 0):
+            self.fail_on_fault()  # as of any file with one image
+        outcomes: dict[int, Frame | Unreadable] = {}
+        alike = self._of_one_shape(images, usual=not images or images[0].index > 0)
+        for hdu in alike:
+            try:
+                outcomes[hdu.index] = self.frame(hdu)
+            except FrameError as error:
+                outcomes[hdu.index] = _unreadable(error, hdu.name if len(alike) > 1 else "")
+        names = {hdu.index: hdu.name for hdu in self.hdus}
+        for index, fault in self.faults.items():
+            outcomes[index] = _unreadable(fault, names.get(index, ""))
+        ordered = [outcomes[index] for index in sorted(outcomes)]
+        return tuple(replace(o, of=len(ordered)) if isinstance(o, Frame) else o for o in ordered)
 
     def frame(self, hdu: Hdu) -> Frame:
         if hdu.data_end > self.length:
@@ -244,29 +286,33 @@ class _Content:
         return hdu
 
     def default(self) -> Hdu:
-        alike = self.alike()
+        self.fail_on_fault()
+        for hdu in self.hdus:
+            if hdu.data_end > self.length:
+                raise self._truncated(hdu, self.length)
+        alike = self._of_one_shape(self._images(self.hdus))
         if len(alike) > 1:
             raise FrameError(
                 self.path,
                 "several-detectors",
                 f"the file has {len(alike)} images of one shape, several detectors or amplifiers: "
-                f"{self._list(alike)}; hdu= chooses one",
+                f"{self._list(alike)}; open_mosaic opens them all, hdu= chooses one",
             )
         return alike[0]
 
-    def alike(self) -> list[Hdu]:
-        """The first image, and the others of its shape."""
-        self.fail_on_fault()
-        for hdu in self.hdus:
-            if hdu.data_end > self.length:
-                raise self._truncated(hdu, self.length)
-        images = [hdu for hdu in self.hdus if is_image(hdu) and not is_companion(hdu)]
+    def _images(self, hdus: Sequence[Hdu]) -> list[Hdu]:
+        return [hdu for hdu in hdus if is_image(hdu) and not is_companion(hdu)]
+
+    def _of_one_shape(self, images: list[Hdu], usual: bool = False) -> list[Hdu]:
+        """The images of the first one's shape, or of the `usual` one."""
         if not images:
             raise FrameError(self.path, "no-image", f"no HDU is an image: {self._list()}")
         flat = [hdu for hdu in images if flat_shape(hdu) or is_compressed(hdu)]
         if not flat:
             return images[:1]  # of which `describe` says why it cannot be a frame
-        return [hdu for hdu in flat if flat_shape(hdu) == flat_shape(flat[0])]
+        shapes = [flat_shape(hdu) for hdu in flat]
+        shape = max(shapes, key=shapes.count) if usual else shapes[0]
+        return [hdu for hdu in flat if flat_shape(hdu) == shape]
 
     def _list(self, hdus: list[Hdu] | None = None) -> str:
         names = []
@@ -286,7 +332,7 @@ class _Content:
         )
 
 
-def _is(hdu: Hdu, asked: int | str | None) -> bool:
+def _is(hdu: Hdu, asked: Asked) -> bool:
     if isinstance(asked, str):
         return hdu.name == asked.strip().upper()
     return hdu.index == asked

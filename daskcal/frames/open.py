@@ -13,7 +13,7 @@ import xarray as xr
 from dask.base import tokenize
 
 from daskcal.errors import DaskcalWarning, FrameError, GeometryError, UnitError
-from daskcal.fits import Frame, Unreadable, scan
+from daskcal.fits import Frame, Scan, scan
 from daskcal.frames.blocks import DIMS, Stack, assign
 from daskcal.frames.detector import RawWindow, detector_coords
 from daskcal.frames.instrument import Instrument, shipped_instrument
@@ -63,8 +63,8 @@ def open_frames(
     Raises
     ------
     FrameError
-        A file is missing, or one that was named cannot be read. In a folder or glob such a file
-        is left out with a `DaskcalWarning`.
+        A file is missing, or one that was named cannot be read, or holds several detectors, which
+        `open_mosaic` opens. In a folder or glob such a file is left out with a `DaskcalWarning`.
     GeometryError
         Frames of different shapes or windows: open them apart.
     UnitError
@@ -75,13 +75,13 @@ def open_frames(
     >>> frames = daskcal.open_frames("night/")                             # doctest: +SKIP
     >>> darks = frames.query(frame="imagetyp == 'dark' and exptime == 300")  # doctest: +SKIP
     """
-    camera = _camera(instrument)
+    camera = as_instrument(instrument)
     paths = paths if isinstance(paths, str | PathLike) else list(paths)
     found = scan(paths, hdu=camera.hdu if hdu is None else hdu)
-    _report_unreadable(found.unreadable, paths)
+    report_unreadable(found, paths)
     if not found.frames:
         raise FrameError(
-            _name(paths), "no-image", "holds no FITS image; `daskcal ls` lists a folder"
+            said_paths(paths), "no-image", "holds no FITS image; `daskcal ls` lists a folder"
         )
     table = frame_table(found.frames, camera.keywords)
     return frames_dataset(found.frames, table, camera, unit=unit)
@@ -170,22 +170,27 @@ def _identity(source: object) -> tuple[object, ...]:
     return tuple(getattr(source, name) for name in source.__slots__)  # type: ignore[attr-defined]
 
 
-def _camera(instrument: Instrument | str | None) -> Instrument:
+def as_instrument(instrument: Instrument | str | None) -> Instrument:
+    """What is known of a camera, from its name too."""
     if isinstance(instrument, str):
         return shipped_instrument(instrument)
     return instrument or Instrument()
 
 
-def _report_unreadable(unreadable: Sequence[Unreadable], paths: Paths) -> None:
+def report_unreadable(found: Scan, paths: Paths) -> None:
+    """Raise for a named file that gives nothing, and warn of what else is left out."""
     named = [paths] if isinstance(paths, str | PathLike) else list(paths)
     files = {os.path.abspath(os.path.expanduser(p)) for p in named}
-    for bad in unreadable:
+    files -= {frame.source.path for frame in found.frames}
+    for bad in found.unreadable:
+        error = FrameError(bad.path, bad.reason, bad.message, bad.hdu)
         if bad.path in files:
-            raise FrameError(bad.path, bad.reason, bad.message, bad.hdu)
-        warnings.warn(f"left out: {bad.path}: {bad.message}", DaskcalWarning, stacklevel=4)
+            raise error
+        warnings.warn(f"left out: {error}", DaskcalWarning, stacklevel=4)
 
 
-def _name(paths: Paths) -> str:
+def said_paths(paths: Paths) -> str:
+    """The paths that a user gave, as text."""
     return str(paths) if isinstance(paths, str | PathLike) else ", ".join(map(str, paths))
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-import re
-import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
+
+from daskcal.frames.detector_names import safe_name
 
 Kind = Literal["bias", "dark", "flat"]
 KINDS: tuple[Kind, ...] = ("bias", "dark", "flat")
@@ -17,7 +17,7 @@ KINDS: tuple[Kind, ...] = ("bias", "dark", "flat")
 EXPOSURE_RTOL = 1e-3
 GAIN_RTOL = 1e-5  # a float32 in one header, a decimal in the next
 
-_MAX_PART, _MAX_NAME = 40, 120
+_MAX_NAME = 120
 READOUT_COLUMNS = (
     "detector",
     "binning",
@@ -209,18 +209,6 @@ def name_groups(groups: Sequence[MasterGroup]) -> dict[MasterKey, str]:
             names[key] = _untaken(wanted[key], taken)
             taken.add(names[key].lower())
     return {key: names[key] for key in keys}
-
-
-def safe_name(text: str) -> str:
-    """Text from a header as a part of a file name: letters, digits, ``_-+`` and inner dots.
-
-    Never empty, never a path, at most 40 characters; different texts may give the same name.
-    """
-    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
-    plain = re.sub(r"['\"`´^]", "", plain)
-    plain = re.sub(r"[^A-Za-z0-9_.+-]+", "_", plain)
-    plain = re.sub(r"\.{2,}", "_", plain)[:_MAX_PART].strip("_.-")
-    return plain or "unnamed"
 
 
 def exposure_text(seconds: float) -> str:

@@ -23,7 +23,7 @@ from daskcal.frames.open import frames_dataset
 from daskcal.frames.steps import spelled_out
 from daskcal.night.config import NightConfig
 from daskcal.night.config_keys import Output
-from daskcal.night.jobs import Job
+from daskcal.night.jobs import Job, frame_names
 from daskcal.night.ledger import Ledger, ProductEntry, write_ledger
 from daskcal.night.output import check_output, check_targets, make_folders
 from daskcal.night.plan import Plan, instrument_of, plan_night
@@ -33,7 +33,7 @@ from daskcal.night.recipes import calibration_arguments, combine_arguments, nois
 from daskcal.night.record import Record
 from daskcal.night.report import write_report
 from daskcal.plot import read_image
-from daskcal.products import PLANES, product_names, to_fits
+from daskcal.products import PLANES, to_fits
 from daskcal.strict import strict_keywords
 
 
@@ -286,8 +286,7 @@ class Run:
     def _kept_names(self, masters: Sequence[Job]) -> dict[int, str]:
         """Where the calibrated frames of masters go."""
         every = [i for job in masters for i in job.frames]
-        sources = [self.plan.frames[i].source for i in every]
-        stems = product_names([s.path for s in sources], [s.hdu for s in sources])
+        stems = frame_names(self.plan.table.iloc[every])
         return {i: f"calibrated/{stem}.fits" for i, stem in zip(every, stems, strict=True)}
 
     def _made(self, job: Job, name: str, written: Written, done: list[Any]) -> ProductEntry:
