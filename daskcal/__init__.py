@@ -25,6 +25,7 @@ _WHERE = {
         "flag_hot",
         "flag_saturated",
         "flat_correct",
+        "flat_level",
         "gain_correct",
         "hot_pixels",
         "subtract_bias",

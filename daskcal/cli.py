@@ -130,7 +130,7 @@ def ls(paths: tuple[str, ...]) -> None:
         from daskcal.fits import scan
         from daskcal.frames.listing import listing
 
-        found = scan(paths)
+        found = scan(paths, detectors=True)
         _say(listing(found))
         if not found.frames:
             raise FrameError(", ".join(paths), "no-image", "no FITS frame is here")
@@ -199,7 +199,7 @@ def _products(text: str) -> list[str]:
 
 def _summary(ledger: Ledger, output: Path) -> str:
     counts = ledger.counts()
-    lines = [f"{e.status}: {e.path}: {e.reason}" for e in ledger.frames if e.status != "used"]
+    lines = [f"{e.status}: {e.place}: {e.reason}" for e in ledger.frames if e.status != "used"]
     lines += [f"{p.status}: {p.name}: {p.reason}" for p in ledger.products if p.status != "made"]
     made = sum(product.status == "made" for product in ledger.products)
     lines += [

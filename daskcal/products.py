@@ -272,7 +272,10 @@ def _frame_cards(ds: xr.Dataset, i: int) -> str:
         bunit=_unit(ds),
         shift=shift,
         origin=origin,
-        facts=[_version()],
+        facts=[
+            *_detector(values, ds["detector"].values[i] if "detector" in ds.coords else ""),
+            _version(),
+        ],
         history=[step.to_json() for step in steps],
         gain_factor=gain if isinstance(gain, float) else None,
     )
@@ -291,6 +294,7 @@ def _master_cards(ds: xr.Dataset) -> str:
         ("DATE-BEG", _time(attrs.get("date_beg")), "start of the first exposure"),
         ("DATE-END", _time(attrs.get("date_end")), "end of the last exposure"),
         ("MJD-AVG", attrs.get("mjd_avg"), "mean time of the exposures"),
+        *_detector(values, attrs.get("detector", "")),
         _version(),
     ]
     if _agrees(cards, values, attrs):
@@ -360,6 +364,14 @@ def _place(
 
 def _unit(ds: xr.Dataset) -> str:
     return str(ds["image"].attrs.get("units", ""))
+
+
+def _detector(raw: FrameValues, name: object) -> list[Fact]:
+    """The name that a detector of a mosaic has, where its own header says another, or none."""
+    if not name or str(name) == raw.detector:
+        return []
+    was = f", in a raw frame of {raw.detector!r}" if raw.detector else ""
+    return [("DETECTOR", str(name), f"name of the detector{was}")]
 
 
 def _version() -> Fact:

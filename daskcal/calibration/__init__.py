@@ -11,7 +11,7 @@ from daskcal.calibration.bias import subtract_bias
 from daskcal.calibration.dark import subtract_dark
 from daskcal.calibration.facts import noise_is_known
 from daskcal.calibration.flags import flag_bad, flag_saturated
-from daskcal.calibration.flat import flat_correct
+from daskcal.calibration.flat import flat_correct, flat_level
 from daskcal.calibration.gain import gain_correct
 from daskcal.calibration.hot import flag_hot, hot_pixels
 from daskcal.calibration.overscan import subtract_overscan
@@ -28,6 +28,7 @@ __all__ = [
     "flag_hot",
     "flag_saturated",
     "flat_correct",
+    "flat_level",
     "gain_correct",
     "hot_pixels",
     "noise_is_known",

@@ -112,6 +112,41 @@ def flat_correct(
     return with_step(assign(frames, stack.then(step, [*arrays, norm])), record)
 
 
+@strict_keywords
+def flat_level(flat: Any, *, normalise: str = "mean") -> float:
+    """What of a master flat becomes 1 when `flat_correct` divides by it. Its pixels are read.
+
+    One number for the flats of a mosaic, such as the mean of their levels, given to `flat_correct`
+    as `normalise`, takes out what the detectors differ in throughput too.
+
+    Parameters
+    ----------
+    flat : xarray.Dataset, CCDData or path
+        Master flat (y, x).
+    normalise : {"mean", "median"}
+        Statistic of its good pixels (unmasked, finite, > 0).
+
+    Returns
+    -------
+    float
+        In the unit of the flat.
+
+    Raises
+    ------
+    ArgumentError
+        Another word.
+    CalibrationError
+        No pixel of the flat is good.
+
+    Examples
+    --------
+    >>> level = np.mean([daskcal.flat_level(f) for f in flats.values()])   # doctest: +SKIP
+    >>> done = daskcal.flat_correct(frames, flats["CCD1"], normalise=level)  # doctest: +SKIP
+    """
+    choose("normalise", normalise, ("mean", "median"))
+    return float(_norm(as_master(flat, "master flat"), normalise).compute())
+
+
 def _norm(master: Master, normalise: str | float) -> da.Array:
     """The value of the flat that becomes 1, as a lazy scalar of float64."""
     if not isinstance(normalise, str):

@@ -67,6 +67,9 @@ class Unreadable:
     reason: str
     message: str
 
+    def __str__(self) -> str:
+        return str(FrameError(self.path, self.reason, self.message, self.hdu))
+
 
 class Every(enum.Enum):
     """What is asked of a file instead of one HDU: all that it holds."""

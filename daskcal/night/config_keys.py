@@ -51,9 +51,9 @@ class Instrument(Table):
     detector: Annotated[str | None, Unset("header")] = Field(
         default=None, description="Name of the detector, given to every frame."
     )
-    hdu: Annotated[Count | str | None, Unset("first")] = Field(
+    hdu: Annotated[Count | str | None, Unset("every detector")] = Field(
         default=None,
-        description="Number or name of the HDU to read; 'first' is the first with an image.",
+        description="Number or name of the HDU to read; without it every detector of a file is.",
     )
 
 
@@ -202,6 +202,11 @@ class Flat(Table):
     )
     normalise: Literal["mean", "median"] = Field(
         default="mean", description="Statistic of its good pixels that becomes 1."
+    )
+    normalise_over: Literal["detector", "mosaic"] = Field(
+        default="detector",
+        description="Over what that is 1: each detector, or all of a mosaic together, which takes "
+        "their relative throughput out too (with output.gain_correct; else that in adu).",
     )
     min_value: NotNegative = Field(
         default=0.1, description="Pixels of the normalised flat below this are masked as low_flat."

@@ -63,7 +63,9 @@ class Record:
     def blame(self, error: FrameError, frames: Sequence[int]) -> int | None:
         """The frame that an error is about, noted as failed; None where it is none of `frames`."""
         for i in frames:
-            if self.plan.frames[i].source.path == error.path:
+            frame = self.plan.frames[i]
+            elsewhere = frame.of > 1 and error.hdu not in (None, frame.source.hdu)
+            if frame.source.path == error.path and not elsewhere:
                 self.failed[i] = error.message
                 return i
         return None
@@ -132,6 +134,7 @@ class Record:
             imagetyp=str(row["imagetyp"]), exptime=float(row["exptime"]),
             filter=str(row["filter"]), object=str(row["object"]),
             date_obs="" if row["date_obs"] != row["date_obs"] else row["date_obs"].isoformat(),
+            detector=str(row["detector"]),
         )  # fmt: skip
 
     def _fate(self, i: int) -> tuple[Literal["used", "skipped", "failed"], str]:

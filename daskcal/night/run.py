@@ -25,6 +25,7 @@ from daskcal.night.config import NightConfig
 from daskcal.night.config_keys import Output
 from daskcal.night.jobs import Job, frame_names
 from daskcal.night.ledger import Ledger, ProductEntry, write_ledger
+from daskcal.night.mosaic_flats import MosaicFlats
 from daskcal.night.output import check_output, check_targets, make_folders
 from daskcal.night.plan import Plan, instrument_of, plan_night
 from daskcal.night.progress import Watch
@@ -126,9 +127,11 @@ class Run:
     record: Record = field(init=False)
     opened: dict[str, xr.Dataset] = field(default_factory=dict)
     hot: dict[str, xr.Dataset] = field(default_factory=dict)
+    flats: MosaicFlats = field(init=False)
 
     def __post_init__(self) -> None:
         self.record = Record(self.plan)
+        self.flats = MosaicFlats(self.plan)
 
     @property
     def settings(self) -> Output:
@@ -225,6 +228,8 @@ class Run:
         }
         masters["hot"] = self._hot(job) if job.kind == "science" else []
         arguments, messages = calibration_arguments(self.plan.config, job, frames, masters)
+        if "flat" in arguments and self.flats.wanted:
+            arguments["flat"]["normalise"] = self.flats.norm(job.masters["flat"][0], self.opened)
         done = calibrate(frames, **arguments)
         self.note([*messages, *noise_unknown(self.plan.config, frames, done)])
         return done
@@ -254,7 +259,7 @@ class Run:
             return [self._made(job, job.name, written, steps(calibrated))]
         beside = self._keep(job, calibrated, kept) if kept else []
         options = combine_arguments(getattr(self.plan.config.combine, job.kind))
-        master = combine(calibrated, **options)
+        master = combine(calibrated, **self.flats.scaled(job, calibrated, options))
         master.attrs["inputs"] = [self.plan.relative(i) for i in job.frames]
         path = self.folder / job.name
         (written,) = to_fits(master, path, overwrite=True)
