@@ -377,7 +377,7 @@ def config(what: str | None, check: str | None) -> None:
 
 @main.command("simulate")
 @click.argument("output", metavar="OUT")
-@click.option("--camera", default="generic", help="generic, lfc or aspen-cg16m [generic].")
+@click.option("--camera", default="generic", help="generic, lfc, aspen-cg16m or mosaic [generic].")
 @click.option("--size", metavar="NY,NX", help="Rows and columns of the imaging area.")
 @click.option("--seed", type=int, default=0, help="Another number, another night [0].")
 @click.option("--overwrite", is_flag=True, help="Replace an earlier simulated night.")

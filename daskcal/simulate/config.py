@@ -12,6 +12,12 @@ _GENERIC = """\
 # The headers say everything (BIASSEC, TRIMSEC, GAIN, RDNOISE, SATURATE): nothing need be set.
 """
 
+_MOSAIC = """\
+# The headers say where each amplifier's pixels and overscan lie, and its gain and read noise.
+[output]
+gain_correct = true           # electron: amplifiers join without a step
+"""
+
 _SHIPPED = """\
 extends = "{name}"
 
@@ -35,6 +41,8 @@ def config_text(camera: Camera, geometry: Geometry, gain: float, rdnoise: float)
     text = _HEAD
     if camera.name == "generic":
         text += _GENERIC
+    elif camera.chips:
+        text += _MOSAIC
     else:
         text += _SHIPPED + (_OVERSCAN if geometry.overscan else "")
     return text.format(
