@@ -5,10 +5,12 @@ from __future__ import annotations
 import enum
 import hashlib
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from daskcal.errors import FrameError
+from daskcal.fits.amplifiers import PLACES, by_detector, join
+from daskcal.fits.assembled import AssembledImage
 from daskcal.fits.content import FITS_MAGIC, claims_fits, kind, open_regular, unpack
 from daskcal.fits.files import Found
 from daskcal.fits.hdus import Bytes, Hdu, PlainBytes, UnpackedBytes, walk, walk_on
@@ -30,12 +32,12 @@ _GZIP_RATIO = 1100  # deflate packs 1032 times at the most
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One image HDU.
+    """One image HDU, or those of all amplifiers of one detector.
 
     Attributes
     ----------
     source : ImageSource
-        Where its pixels lie.
+        Where its pixels lie; of several amplifiers, those of the first.
     cards : str
         80-character card images, joined, without END: its own, then those it inherits of the
         primary HDU. Printable ASCII that can be written again.
@@ -48,6 +50,8 @@ class Frame:
         Cards that could not be read, and the like, one line each.
     of : int
         Detectors that its file holds, those that cannot be read included.
+    parts : tuple of Frame
+        The frames of the amplifiers' HDUs, where each has one of its own.
     """
 
     source: ImageSource
@@ -56,6 +60,12 @@ class Frame:
     fingerprint: str
     problems: tuple[str, ...] = ()
     of: int = 1
+    parts: tuple[Frame, ...] = ()
+
+    @property
+    def pixels(self) -> ImageSource | AssembledImage:
+        """Where the pixels of the whole image lie."""
+        return self.source
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +114,7 @@ def _unreadable(error: FrameError, name: str = "") -> Unreadable:
 
 
 def read_frame(path: str, asked: int | str | None = None) -> Frame:
-    """The frame in HDU `asked` (index or EXTNAME) of the file, by default its one image.
+    """The frame in HDU `asked` (index or EXTNAME) of the file, by default its one detector's.
 
     Raises
     ------
@@ -112,13 +122,20 @@ def read_frame(path: str, asked: int | str | None = None) -> Frame:
         Where the file gives no frame.
     """
     content = _walked(path, asked)
-    return content.frame(content.default() if asked is None else content.named(asked))
+    if asked is not None:
+        return content.frame(content.named(asked))
+    images = content.images()
+    if _placed(images):
+        found = by_detector([content.frame(hdu) for hdu in images])
+        if len(found) == 1:
+            return join(found[0])
+    return content.frame(content.default())
 
 
 def read_detectors(path: str | os.PathLike[str]) -> Outcome:
-    """A frame for each detector of a file: its images of one shape.
+    """A frame for each detector of a file: its images of one shape, or of the amplifiers of one.
 
-    One that is damaged costs itself alone, where the file is not packed as a whole.
+    A damaged HDU costs its detector alone, where the file is not packed as a whole.
 
     Raises
     ------
@@ -225,27 +242,49 @@ class _Content:
             raise fault
 
     def detectors(self) -> Outcome:
-        """The frames of all images of one shape, and of the HDUs that cannot be read, why."""
-        sound = [hdu for hdu in self.hdus if hdu.index not in self.faults]
-        images = self._images(sound)
+        """The frames of all detectors, and of the HDUs that cannot be read, why."""
+        images = [hdu for hdu in self._images() if hdu.index not in self.faults]
         if not images or (len(images) == 1 and images[0].index == 0):
             self.fail_on_fault()  # as of any file with one image
-        outcomes: dict[int, Frame | Unreadable] = {}
-        alike = self._of_one_shape(images, usual=not images or images[0].index > 0)
-        for hdu in alike:
+        lost, frames = dict(self.faults), []
+        for hdu in self._flat(images):
             try:
-                outcomes[hdu.index] = self.frame(hdu)
+                frames.append(self._described(hdu))
+                self._require_data(hdu)
             except FrameError as error:
-                outcomes[hdu.index] = _unreadable(error, hdu.name if len(alike) > 1 else "")
-        names = {hdu.index: hdu.name for hdu in self.hdus}
-        for index, fault in self.faults.items():
-            outcomes[index] = _unreadable(fault, names.get(index, ""))
-        ordered = [outcomes[index] for index in sorted(outcomes)]
-        return tuple(replace(o, of=len(ordered)) if isinstance(o, Frame) else o for o in ordered)
+                lost[hdu.index] = error
+        groups = by_detector(frames) if _placed(images) else []
+        if all(len(group) == 1 for group in groups):  # one HDU for each
+            alike = {hdu.index for hdu in self._of_one_shape(images, usual=images[0].index > 0)}
+            groups = [(frame,) for frame in frames if frame.source.hdu in alike]
+            lost = {i: error for i, error in lost.items() if i in alike | set(self.faults)}
+        return self._whole(groups, lost)
+
+    def _whole(self, groups: list[tuple[Frame, ...]], lost: dict[int, FrameError]) -> Outcome:
+        """The groups that have all of their HDUs, joined, and those that are lost."""
+        parts = max((len(group) for group in groups), default=1)
+        held = {frame.source.hdu for group in groups for frame in group}
+        of = len(groups) + (sum(i not in held for i in lost) if parts == 1 else 0)
+        outcomes: dict[int, Frame | Unreadable] = {}
+        for group in groups:
+            short = len(group) < parts and bool(self.faults)  # one of these is of this detector
+            if not short and not any(frame.source.hdu in lost for frame in group):
+                whole = join(group) if len(group) > 1 else group[0]
+                outcomes[group[0].source.hdu] = replace(whole, of=of)
+        names = {hdu.index: hdu.name for hdu in self.hdus if of * parts > 1}
+        for index, error in lost.items():
+            outcomes[index] = _unreadable(error, names.get(index, ""))
+        return tuple(outcomes[index] for index in sorted(outcomes))
 
     def frame(self, hdu: Hdu) -> Frame:
+        self._require_data(hdu)
+        return self._described(hdu)
+
+    def _require_data(self, hdu: Hdu) -> None:
         if hdu.data_end > self.length:
             raise self._truncated(hdu, self.length)
+
+    def _described(self, hdu: Hdu) -> Frame:
         image = describe(self.path, hdu)
         cards, values = image_cards(hdu, self.hdus[0])
         mark = hashlib.blake2b(cards.encode("ascii"), digest_size=20)
@@ -289,11 +328,7 @@ class _Content:
         return hdu
 
     def default(self) -> Hdu:
-        self.fail_on_fault()
-        for hdu in self.hdus:
-            if hdu.data_end > self.length:
-                raise self._truncated(hdu, self.length)
-        alike = self._of_one_shape(self._images(self.hdus))
+        alike = self._of_one_shape(self.images())
         if len(alike) > 1:
             raise FrameError(
                 self.path,
@@ -303,16 +338,26 @@ class _Content:
             )
         return alike[0]
 
-    def _images(self, hdus: Sequence[Hdu]) -> list[Hdu]:
-        return [hdu for hdu in hdus if is_image(hdu) and not is_companion(hdu)]
+    def images(self) -> list[Hdu]:
+        """All images of two axes, of a file that is sound."""
+        self.fail_on_fault()
+        for hdu in self.hdus:
+            self._require_data(hdu)
+        return self._flat(self._images())
 
-    def _of_one_shape(self, images: list[Hdu], usual: bool = False) -> list[Hdu]:
-        """The images of the first one's shape, or of the `usual` one."""
+    def _images(self) -> list[Hdu]:
+        return [hdu for hdu in self.hdus if is_image(hdu) and not is_companion(hdu)]
+
+    def _flat(self, images: list[Hdu]) -> list[Hdu]:
+        """Those of two axes; the first of any, where there is none of those."""
         if not images:
             raise FrameError(self.path, "no-image", f"no HDU is an image: {self._list()}")
         flat = [hdu for hdu in images if flat_shape(hdu) or is_compressed(hdu)]
-        if not flat:
-            return images[:1]  # of which `describe` says why it cannot be a frame
+        return flat or images[:1]  # of which `describe` says why it cannot be a frame
+
+    def _of_one_shape(self, images: list[Hdu], usual: bool = False) -> list[Hdu]:
+        """The images of the first one's shape, or of the `usual` one."""
+        flat = self._flat(images)
         shapes = [flat_shape(hdu) for hdu in flat]
         shape = max(shapes, key=shapes.count) if usual else shapes[0]
         return [hdu for hdu in flat if flat_shape(hdu) == shape]
@@ -333,6 +378,11 @@ class _Content:
             f"{there} bytes; it was cut short",
             hdu.index,
         )
+
+
+def _placed(images: list[Hdu]) -> bool:
+    """Whether several images say where they lie, perhaps as amplifiers of one detector."""
+    return sum(any(key in hdu.cards.values for key in PLACES) for hdu in images) > 1
 
 
 def _is(hdu: Hdu, asked: Asked) -> bool:

@@ -8,10 +8,11 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from pathlib import Path
 from typing import Any
 
+from daskcal.fits.amplifiers import join
 from daskcal.fits.files import Found
 from daskcal.fits.frame import Asked, Every, Frame, Outcome, Unreadable
 from daskcal.fits.header import Value
@@ -235,15 +236,25 @@ def _lasting(entry: Found, one: Frame | Unreadable) -> bool:
 
 
 def _rows(outcome: Outcome) -> list[tuple[str, ...]]:
-    """What is stored of a file: a row for each frame; one of nothing where it gives none."""
-    return [_row(one) for one in outcome] or [("", "", "", "", "")]
+    """What is stored of a file: a row for each frame, or for each part of one that has several.
+
+    There is one of nothing where a file gives none.
+    """
+    rows = []
+    for i, one in enumerate(outcome):
+        if isinstance(one, Frame) and one.parts:
+            rows += [_row(replace(part, of=one.of), i) for part in one.parts]
+        else:
+            rows.append(_row(one, -1))
+    return rows or [("", "", "", "", "")]
 
 
-def _row(one: Frame | Unreadable) -> tuple[str, ...]:
+def _row(one: Frame | Unreadable, whole: int) -> tuple[str, ...]:
+    """`whole`: the number of the frame that this is a part of; -1 for none."""
     if isinstance(one, Unreadable):
         return "", "", json.dumps([one.hdu, one.reason, one.message]), "", ""
     s = one.source
-    place = [one.of, s.hdu, s.wrapper, s.compression, s.offset, *s.shape]
+    place = [whole, one.of, s.hdu, s.wrapper, s.compression, s.offset, *s.shape]
     place += [s.bitpix, s.bscale, s.bzero, s.blank, s.unpacked_size]
     place += [s.tiles and astuple(s.tiles)]
     return (
@@ -258,14 +269,25 @@ def _row(one: Frame | Unreadable) -> tuple[str, ...]:
 def _outcome(entry: Found, rows: Sequence[tuple[str, ...]]) -> Outcome:
     if not any(rows[0][:5]):
         return ()
-    return tuple(_restored(entry, row) for row in rows)
+    outcomes: list[Frame | Unreadable] = []
+    parts: dict[int, list[Frame]] = {}
+    for row in rows:
+        whole, one = _restored(entry, row)
+        if whole >= 0 and isinstance(one, Frame):
+            parts.setdefault(whole, []).append(one)
+        else:
+            outcomes.append(one)
+    for whole, frames in parts.items():
+        plain = [replace(frame, of=1) for frame in frames]
+        outcomes.insert(whole, replace(join(plain), of=frames[0].of))
+    return tuple(outcomes)
 
 
-def _restored(entry: Found, row: tuple[str, ...]) -> Frame | Unreadable:
+def _restored(entry: Found, row: tuple[str, ...]) -> tuple[int, Frame | Unreadable]:
     place, fingerprint, problems, cards, header = row[:5]
     if not place:
-        return Unreadable(entry.path, *json.loads(problems))
-    of, hdu, wrapper, compression, offset, rows, columns, *stored = json.loads(place)
+        return -1, Unreadable(entry.path, *json.loads(problems))
+    whole, of, hdu, wrapper, compression, offset, rows, columns, *stored = json.loads(place)
     bitpix, bscale, bzero, blank, unpacked_size, tiles = stored
     source = ImageSource(
         entry.path,
@@ -284,4 +306,4 @@ def _restored(entry: Found, row: tuple[str, ...]) -> Frame | Unreadable:
         tiles and TileTable.from_values(tiles),
     )
     noted = tuple(json.loads(problems)) if problems else ()
-    return Frame(source, cards, StoredHeader(header), fingerprint, noted, of)
+    return whole, Frame(source, cards, StoredHeader(header), fingerprint, noted, of)

@@ -9,6 +9,7 @@ import xarray as xr
 
 from daskcal.errors import FrameError
 from daskcal.fits import scan
+from daskcal.frames.assembled import assembled
 from daskcal.frames.detector_names import distinct_names
 from daskcal.frames.instrument import Instrument
 from daskcal.frames.open import (
@@ -34,7 +35,8 @@ def open_mosaic(
     Parameters
     ----------
     paths : path, glob, folder or iterable of them
-        As in `open_frames`. Each file gives its images of one shape.
+        As in `open_frames`. Each file gives its images of one shape, or, where their headers say
+        that they are amplifiers of detectors, those assembled.
     unit : {"adu", "electron"}, optional
         Unit of the pixels where BUNIT does not say.
     instrument : Instrument or str, optional
@@ -67,7 +69,7 @@ def open_mosaic(
     """
     camera = as_instrument(instrument)
     paths = paths if isinstance(paths, str | PathLike) else list(paths)
-    found = scan(paths, detectors=True)
+    found = assembled(scan(paths, detectors=True), camera)
     report_unreadable(found, paths)
     if not found.frames:
         raise FrameError(

@@ -9,6 +9,7 @@ from typing import Literal
 
 import daskcal
 from daskcal.errors import FrameError
+from daskcal.fits import AssembledImage, Frame
 from daskcal.night.jobs import Job, Missing
 from daskcal.night.ledger import FrameEntry, Input, Ledger, ProductEntry
 from daskcal.night.plan import Plan, relative
@@ -64,7 +65,7 @@ class Record:
         """The frame that an error is about, noted as failed; None where it is none of `frames`."""
         for i in frames:
             frame = self.plan.frames[i]
-            elsewhere = frame.of > 1 and error.hdu not in (None, frame.source.hdu)
+            elsewhere = frame.of > 1 and error.hdu not in (None, *_hdus(frame))
             if frame.source.path == error.path and not elsewhere:
                 self.failed[i] = error.message
                 return i
@@ -144,6 +145,13 @@ class Record:
             return "used", f"in {self.made_of[i]}"
         reasons = (self.plan.skipped.get(i), self.unmade.get(i), "nothing was made of it")
         return "skipped", next(reason for reason in reasons if reason)
+
+
+def _hdus(frame: Frame) -> set[int]:
+    """The HDUs that hold the pixels of a frame: several where its amplifiers have their own."""
+    if isinstance(frame.pixels, AssembledImage):
+        return {piece.source.hdu for piece in frame.pixels.pieces}
+    return {frame.source.hdu}
 
 
 def _now() -> str:
