@@ -26,6 +26,7 @@ _WHERE = {
         "flat_correct",
         "gain_correct",
         "hot_pixels",
+        "measure_noise",
         "subtract_bias",
         "subtract_dark",
         "subtract_overscan",

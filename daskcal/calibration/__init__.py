@@ -14,6 +14,7 @@ from daskcal.calibration.flags import flag_bad, flag_saturated
 from daskcal.calibration.flat import flat_correct
 from daskcal.calibration.gain import gain_correct
 from daskcal.calibration.hot import flag_hot, hot_pixels
+from daskcal.calibration.noise import measure_noise
 from daskcal.calibration.overscan import subtract_overscan
 from daskcal.calibration.trim import trim_image
 from daskcal.calibration.variance import bias_is_gone, create_variance
@@ -30,6 +31,7 @@ __all__ = [
     "flat_correct",
     "gain_correct",
     "hot_pixels",
+    "measure_noise",
     "noise_is_known",
     "subtract_bias",
     "subtract_dark",
