@@ -10,7 +10,7 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 
-from daskcal.calibration.robust import MAD_TO_SIGMA
+from daskcal.calibration.robust import MAD_TO_SIGMA, clipped_fit
 from daskcal.errors import ArgumentError, CalibrationError, GeometryError, UnitError
 from daskcal.frames.blocks import Band, Stack, pack, recover
 from daskcal.frames.sections import Section
@@ -21,7 +21,6 @@ from daskcal.strict import strict_keywords
 CLIP = 4.0  # σ: the noise of 1 pixel in 16,000 lies beyond, that of cosmic rays and stars much more
 BLOCK_CLIP = 5.0  # σ of the blocks: one with a bright star or a bad column tells nothing
 LIT = 0.1  # of the median signal: blocks with less (overscan, a shadow) show no photon noise
-_ROUNDS = 50  # of clipping; it settles in a few
 
 UNITS = {
     "gain": "electron/adu",
@@ -203,9 +202,9 @@ def _boxes(
 
 
 def _plane(shape: tuple[int, int]) -> np.ndarray:
-    """1, row and column of each pixel of a block, centred, (3, pixels)."""
-    y, x = np.indices(shape, np.float64).reshape(2, -1)
-    return np.stack([np.ones(y.size), y - y.mean(), x - x.mean()])
+    """1, row and column of each pixel of a block, about −1 to 1, (3, pixels)."""
+    y, x = (2 * np.indices(shape).reshape(2, -1).T / shape - 1).T
+    return np.stack([np.ones(y.size), y, x])
 
 
 # --- pairs ------------------------------------------------------------------------------------
@@ -214,7 +213,7 @@ def _plane(shape: tuple[int, int]) -> np.ndarray:
 def _bias_pairs(bias: np.ndarray, plane: np.ndarray, clip: float) -> Iterator[tuple[float, float]]:
     """Degrees of freedom and variance of one frame of each pair (frames, pixels)."""
     for one, other in zip(bias[0::2], bias[1::2], strict=False):
-        scatter = _scatter(one - other, plane, clip)
+        scatter = clipped_fit(one - other, plane, clip)
         if _enough(scatter.kept):
             yield scatter.freedom, scatter.variance / 2
 
@@ -230,7 +229,7 @@ def _flat_pairs(
         if not _enough(good) or not np.median(second[good]) > 0:
             continue
         ratio = np.median(first[good]) / np.median(second[good])
-        scatter = _scatter(first - ratio * second, plane, clip)
+        scatter = clipped_fit(first - ratio * second, plane, clip)
         share = 1 + ratio**2 + (1 - ratio) ** 2 / len(bias)
         # the variance of F₁ is S₁/gain, that of r·F₂ is r²·S₂/gain = r·S₁/gain
         signal = first[scatter.kept].mean() + ratio**2 * second[scatter.kept].mean()
@@ -240,53 +239,6 @@ def _flat_pairs(
 def _enough(kept: np.ndarray) -> bool:
     """Whether the pixels that are left are most of a block."""
     return bool(kept.sum() > kept.size / 2)
-
-
-class _Scatter(NamedTuple):
-    """Which values count, how many independent differences they are, and their variance."""
-
-    kept: np.ndarray
-    freedom: int
-    variance: float
-
-
-def _scatter(values: np.ndarray, plane: np.ndarray, clip: float) -> _Scatter:
-    """The scatter of values about a plane, without those beyond `clip` σ.
-
-    `plane` (3, pixels) is 1, row and column. The variance of normal values within ±k·σ is smaller
-    by 1 − 2k·φ(k)/(2Φ(k) − 1), and is corrected for that.
-    """
-    finite, loss = np.isfinite(values), _within(clip)
-    if not finite.any():
-        return _Scatter(finite, 0, np.nan)
-    kept, filled = finite, np.where(finite, values, 0.0)
-    offset = filled - np.median(values[finite])
-    sigma = MAD_TO_SIGMA * np.median(np.abs(offset[finite]))
-    sigma = sigma or float(offset[finite].std())  # integers of which half are equal
-    for _ in range(_ROUNDS):
-        inside = finite & (np.abs(offset) <= clip * sigma)
-        used = plane * inside
-        # einsum adds in one order, which a threaded library may not
-        fit, _, rank, _ = np.linalg.lstsq(
-            np.einsum("ip,jp->ij", used, plane), np.einsum("ip,p->i", used, filled), rcond=None
-        )
-        freedom = int(inside.sum() - rank)
-        if freedom < 1:
-            return _Scatter(inside, 0, np.nan)
-        offset = filled - (fit[:, None] * plane).sum(axis=0)
-        sigma = float(np.sqrt((offset[inside] ** 2).sum() / freedom / loss))
-        if np.array_equal(inside, kept):
-            break
-        kept = inside
-    return _Scatter(kept, freedom, sigma**2)
-
-
-def _within(clip: float) -> float:
-    """Variance of a standard normal distribution cut off at ±`clip`."""
-    from scipy.special import erf
-
-    density = np.exp(-(clip**2) / 2) / np.sqrt(2 * np.pi)
-    return float(1 - 2 * clip * density / erf(clip / np.sqrt(2)))
 
 
 # --- all blocks -------------------------------------------------------------------------------
