@@ -33,6 +33,12 @@ class Section:
         rows = self.y0 <= other.y0 and other.y1 <= self.y1
         return rows and self.x0 <= other.x0 and other.x1 <= self.x1
 
+    def common(self, other: Section) -> Section:
+        """What both cover; no rows or columns where that is nothing."""
+        y0, x0 = max(self.y0, other.y0), max(self.x0, other.x0)
+        y1, x1 = min(self.y1, other.y1), min(self.x1, other.x1)
+        return Section(y0, max(y0, y1), x0, max(x0, x1))
+
     def within(self, outer: Section) -> tuple[slice, slice]:
         """Index of this rectangle in an array that holds `outer`."""
         return (
