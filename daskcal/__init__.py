@@ -19,6 +19,8 @@ _WHERE = {
     "daskcal.frames.master": ("open_master",),
     "daskcal.calibration": (
         "calibrate",
+        "correct_crosstalk",
+        "correct_linearity",
         "create_variance",
         "flag_bad",
         "flag_hot",
@@ -29,6 +31,7 @@ _WHERE = {
         "measure_noise",
         "subtract_bias",
         "subtract_dark",
+        "subtract_fringe",
         "subtract_overscan",
         "trim_image",
     ),

@@ -8,12 +8,15 @@ from typing import Any
 import xarray as xr
 
 from daskcal.calibration.bias import subtract_bias
+from daskcal.calibration.crosstalk import correct_crosstalk
 from daskcal.calibration.dark import subtract_dark
 from daskcal.calibration.facts import noise_is_known
 from daskcal.calibration.flags import flag_bad, flag_saturated
 from daskcal.calibration.flat import flat_correct
+from daskcal.calibration.fringe import subtract_fringe
 from daskcal.calibration.gain import gain_correct
 from daskcal.calibration.hot import flag_hot, hot_pixels
+from daskcal.calibration.linearity import correct_linearity
 from daskcal.calibration.noise import measure_noise
 from daskcal.calibration.overscan import subtract_overscan
 from daskcal.calibration.trim import trim_image
@@ -24,6 +27,8 @@ from daskcal.strict import strict_keywords
 
 __all__ = [
     "calibrate",
+    "correct_crosstalk",
+    "correct_linearity",
     "create_variance",
     "flag_bad",
     "flag_hot",
@@ -35,6 +40,7 @@ __all__ = [
     "noise_is_known",
     "subtract_bias",
     "subtract_dark",
+    "subtract_fringe",
     "subtract_overscan",
     "trim_image",
 ]

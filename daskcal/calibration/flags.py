@@ -80,11 +80,7 @@ def flag_saturated(frames: xr.Dataset, level: float | None = None) -> xr.Dataset
         Neither a level nor a header says it; or the pixels are not raw any more.
     """
     stack = recover(frames)
-    changed = [r.step for r in steps_of(frames) or [] if r.step not in _KEEP_VALUES]
-    if changed:
-        raise CalibrationError(
-            f"flag_saturated looks at raw pixels, and {changed[0]} changed them; do it before"
-        )
+    require_raw(frames, "flag_saturated")
     n = stack.n_frames
     levels = saturation_levels(frames) if level is None else np.full(n, float(level))
     if not np.isfinite(levels).all():
@@ -97,6 +93,15 @@ def flag_saturated(frames: xr.Dataset, level: float | None = None) -> xr.Dataset
         assign(frames, stack.then(FlagSaturated(level=levels))), "saturation", levels
     )
     return with_step(out, StepRecord("flag_saturated", {"level": known}))
+
+
+def require_raw(frames: xr.Dataset, action: str) -> None:
+    """Raise `CalibrationError` where a step has changed the pixels already."""
+    changed = [r.step for r in steps_of(frames) or [] if r.step not in _KEEP_VALUES]
+    if changed:
+        raise CalibrationError(
+            f"{action} looks at raw pixels, and {changed[0]} changed them; do it before"
+        )
 
 
 def saturation_levels(frames: xr.Dataset) -> np.ndarray:
