@@ -24,6 +24,7 @@ _WHERE = {
         "create_variance",
         "equalise_gains",
         "flag_bad",
+        "flag_bleed",
         "flag_hot",
         "flag_saturated",
         "flat_correct",

@@ -8,6 +8,7 @@ from typing import Any
 import xarray as xr
 
 from daskcal.calibration.bias import subtract_bias
+from daskcal.calibration.bleed import flag_bleed
 from daskcal.calibration.crosstalk import correct_crosstalk
 from daskcal.calibration.dark import subtract_dark
 from daskcal.calibration.facts import noise_is_known
@@ -35,6 +36,7 @@ __all__ = [
     "create_variance",
     "equalise_gains",
     "flag_bad",
+    "flag_bleed",
     "flag_hot",
     "flag_saturated",
     "flat_correct",
@@ -60,6 +62,7 @@ def calibrate(
     frames: xr.Dataset,
     *,
     saturation: Any = None,
+    bleed: Any = None,
     crosstalk: Any = None,
     overscan: Any = None,
     linearity: Any = None,
@@ -78,13 +81,13 @@ def calibrate(
 ) -> xr.Dataset:
     """Do the steps of calibration that are given, in the order that is right.
 
-    Saturation flags and crosstalk (of raw values), overscan, linearity, trim, bad-pixel mask, gain
-    ratios, gain, bias, variance, dark, hot flags, shutter, flat, illumination, fringes. The shutter
-    does not stop the dark current and acts on flats as well; illumination and fringes are seen
-    once the flat is gone, and fringes are no part of the light of a star (the order of IRAF's
-    ccdproc). Each is the function of its own name with the first argument given here; a dict gives
-    more of its arguments: ``overscan={"overscan": "[:, 2055:]", "model": "legendre", "order":
-    3}``. A step that is None is left out.
+    Saturation flags, bleed and crosstalk (of raw values), overscan, linearity, trim, bad-pixel
+    mask, gain ratios, gain, bias, variance, dark, hot flags, shutter, flat, illumination, fringes.
+    The shutter does not stop the dark current and acts on flats as well; illumination and fringes
+    are seen once the flat is gone, and fringes are no part of the light of a star (the order of
+    IRAF's ccdproc). Each is the function of its own name with the first argument given here; a dict
+    gives more of its arguments: ``overscan={"overscan": "[:, 2055:]", "model": "legendre",
+    "order": 3}``. A step that is None is left out.
 
     Parameters
     ----------
@@ -92,6 +95,8 @@ def calibrate(
         Raw frames, from `open_frames`.
     saturation : float or True, optional
         `flag_saturated`: its level; True takes the header's.
+    bleed : int or dict, optional
+        `flag_bleed`: its reach, in rows.
     crosstalk : array or mapping, optional
         `correct_crosstalk`: the matrix.
     overscan, trim : str, slices or dict, optional
@@ -127,6 +132,7 @@ def calibrate(
     ...     science, overscan="[:, 2055:]", trim="[:, :2048]", dark=dark, flat=flat)
     """
     frames = _do(flag_saturated, frames, saturation)
+    frames = _do(flag_bleed, frames, bleed)
     frames = _do(correct_crosstalk, frames, _as_argument("matrix", crosstalk))
     frames = _do(subtract_overscan, frames, overscan)
     frames = _do(correct_linearity, frames, _as_argument("coefficients", linearity, "table"))

@@ -23,7 +23,13 @@ from daskcal.strict import strict_keywords
 if TYPE_CHECKING:
     from daskcal.frames.program import Program
 
-_KEEP_VALUES = ("flag_saturated", "flag_bad", "flag_hot", "trim_image")  # steps that do
+_KEEP_VALUES = (
+    "flag_saturated",
+    "flag_bleed",
+    "flag_bad",
+    "flag_hot",
+    "trim_image",
+)  # steps that do
 
 
 class _Flagging(Step):

@@ -246,6 +246,16 @@ def _table(arrays: Sequence[np.ndarray], shape: tuple[int, ...], dtype: np.dtype
     return table
 
 
+def _tuple(arrays: Sequence[np.ndarray], dtype: np.dtype) -> tuple[np.ndarray, ...]:
+    """Arrays (rows, columns) as they are where they have that type and lie in one piece.
+
+    Filled up with empty ones to 8, 16 and so on, since a loop is compiled for each length.
+    """
+    size = max(8, 1 << (len(arrays) - 1).bit_length()) if arrays else 8
+    rest = [np.empty((0, 0), dtype)] * (size - len(arrays))
+    return tuple(_locked(np.require(array, dtype, "C")) for array in (*arrays, *rest))
+
+
 @dataclass(frozen=True, slots=True)
 class _Placed:
     """An array whose last axis begins at column `x0`."""
@@ -297,8 +307,8 @@ class Prepared:
             self.cuts,
             self.numbers,
             self.knots,
-            _table([plane[rows] for plane in self.planes], shape, value),
-            _table([plane[rows] for plane in self.bits], shape, np.dtype(np.uint16)),
+            _tuple([plane[rows] for plane in self.planes], value),
+            _tuple([plane[rows] for plane in self.bits], np.dtype(np.uint16)),
             self.of_rows,
             self.of_columns,
             self.alike,

@@ -267,7 +267,8 @@ def _run(
     numbers : array of (numbers, frames)
     knots : array of (knots, 2)
         Of all tables, one after the other.
-    planes, bits : arrays of (planes, rows, columns)
+    planes, bits : tuples of arrays (rows, columns)
+        The loop is compiled for each length that they come in.
     of_rows : array of (tables, frames, rows)
         Rows as those of `raw`.
     of_columns : array of (tables, frames, columns)
@@ -323,7 +324,7 @@ def _run(
             if f != f:
                 continue
             if kind == SUBTRACT:
-                _subtract(x, planes[a, row, x0:x1], f)
+                _subtract(x, planes[a][row, x0:x1], f)
             elif kind == SUBTRACT_ROWS:
                 _subtract_number(x, m, of_rows[a, i, y])
             elif kind == SUBTRACT_COLUMNS:
@@ -333,18 +334,18 @@ def _run(
                 _multiply(v, f * f)
                 _multiply(t, f * f)
             elif kind == DIVIDE:
-                _divide(x, v, t, planes[a, row, x0:x1])
+                _divide(x, v, t, planes[a][row, x0:x1])
             elif kind == OWN_NOISE:
                 _own_noise(x, v, f, numbers[first + 1, i], numbers[first + 2, i])
             elif kind == SHARE:
-                _share(t, planes[a, row, x0:x1], f)
+                _share(t, planes[a][row, x0:x1], f)
             elif kind == SHARE_TWO:
-                second = planes[b, row, x0:x1]
-                _share_two(t, planes[a, row, x0:x1], second, f, numbers[first + 1, i])
+                second = planes[b][row, x0:x1]
+                _share_two(t, planes[a][row, x0:x1], second, f, numbers[first + 1, i])
             elif kind == SHARE_SQUARE:
-                _share_square(x, t, planes[a, row, x0:x1])
+                _share_square(x, t, planes[a][row, x0:x1])
             elif kind == FLAG:
-                _flag(m, bits[a, row, x0:x1])
+                _flag(m, bits[a][row, x0:x1])
             elif kind == FLAG_FROM:
                 _flag_from(x, m, f, np.uint16(b))
             elif kind == LEAK:
@@ -363,8 +364,8 @@ def _run(
                 else:
                     _look_up(x, v, t, f, knots[a:b])
             elif kind == SHUTTER:
-                noise = planes[b, row, x0:x1] if b >= 0 else nothing
-                _shutter(x, v, t, planes[a, row, x0:x1], noise, f)
+                noise = planes[b][row, x0:x1] if b >= 0 else nothing
+                _shutter(x, v, t, planes[a][row, x0:x1], noise, f)
             elif kind == KEEP:
                 for k in range(m.size):
                     m[k] &= np.uint16(b)
