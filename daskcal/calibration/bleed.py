@@ -10,16 +10,15 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 
-from daskcal.calibration.flags import require_raw, saturation_levels
-from daskcal.errors import ArgumentError, CalibrationError
-from daskcal.frames.amplifiers import amplifier_values, amplifiers
+from daskcal.calibration.flags import known_levels, require_raw
+from daskcal.errors import ArgumentError
+from daskcal.frames.amplifiers import amplifiers
 from daskcal.frames.block import Block
 from daskcal.frames.blocks import Stack, assign, describe_input, recover
-from daskcal.frames.coordinates import frame_name
 from daskcal.frames.masks import Flag
 from daskcal.frames.recipe import with_plane
 from daskcal.frames.sections import Section
-from daskcal.frames.steps import StepRecord, with_step
+from daskcal.frames.steps import StepRecord, keep_each, with_step
 from daskcal.frames.wrapped import Wrapped, with_source
 from daskcal.strict import strict_keywords
 
@@ -133,37 +132,17 @@ def flag_bleed(frames: xr.Dataset, reach: int, *, level: float | None = None) ->
     require_raw(frames, "flag_bleed")
     if not (isinstance(reach, int) and reach >= 1):
         raise ArgumentError(f"reach={reach!r} should be a whole number of rows, 1 or more")
-    sections, levels = _levels(frames, stack, level)
+    found = amplifiers(frames)
+    levels = known_levels(frames, level, "flag_bleed")
+    sections = tuple(amp.section for amp in found) or (stack.recipe.source.section,)
     extra = [_near_in_arrays(stack, sections, levels, reach)] if stack.recipe.source.inputs else []
     here = stack.recipe.source.section
     described = tuple(describe_input(each, "fyx", here.y0, here.x0) for each in extra)
     source = Bleeding(stack.recipe.source, described, sections, levels, reach)
-    record = StepRecord("flag_bleed", {"reach": reach, "level": _said(levels)})
-    return with_step(assign(frames, with_source(stack, source, extra)), record)
-
-
-def _levels(
-    frames: xr.Dataset, stack: Stack, level: float | None
-) -> tuple[tuple[Section, ...], np.ndarray]:
-    """Parts of the detector, and from which value on pixels are full (frame, part)."""
-    found = amplifiers(frames)
-    whole = stack.recipe.source.section
-    if level is None and found and np.isfinite(amplifier_values(frames, "saturation")).all():
-        return tuple(amp.section for amp in found), amplifier_values(frames, "saturation")
-    n = stack.n_frames
-    levels = saturation_levels(frames) if level is None else np.full(n, float(level))
-    if not np.isfinite(levels).all():
-        wrong = int(np.flatnonzero(~np.isfinite(levels))[0])
-        raise CalibrationError(
-            f"flag_bleed: {frame_name(frames, wrong)} does not say where it saturates (SATURATE); "
-            "give level=, or saturation = ... under [instrument] in the config"
-        )
-    return (whole,), levels[:, None]
-
-
-def _said(levels: np.ndarray) -> Any:
-    values = np.unique(levels)
-    return float(values[0]) if values.size == 1 else values.tolist()
+    out = assign(frames, with_source(stack, source, extra))
+    held = ("amp_saturation", levels) if found else ("saturation", levels[:, 0])
+    out, known = keep_each(out, *held)
+    return with_step(out, StepRecord("flag_bleed", {"reach": reach, "level": known}))
 
 
 def _near_in_arrays(

@@ -166,12 +166,20 @@ def _leaks(victim: Amplifier, source: Amplifier, factor: float) -> Iterator[Leak
             f"correct_crosstalk: amplifiers {victim.name} {victim.section} and {source.name} "
             f"{source.section} have different sizes, so that their pixels are not read together"
         )
+    own, other = victim.overscan, source.overscan
+    if own is not None and (other is None or own.shape != other.shape):
+        raise GeometryError(
+            f"correct_crosstalk: amplifier {victim.name} has the overscan {own}, and {source.name} "
+            f"{other or 'none'}: what one leaves in the other's cannot be told"
+        )
     facing = _mirror(victim, source) is not None
-    mirrored = _side(victim) != _side(source)
-    for own, other in ((victim.section, source.section), (victim.overscan, source.overscan)):
-        if own is not None and other is not None and own.shape == other.shape:
-            at = other.x1 - 1 + own.x0 if mirrored else other.x0 - own.x0
-            yield Leak(own, factor, at, mirrored, facing)
+    first, second = victim.section, source.section
+    if _side(victim) == _side(source):
+        yield Leak(first, factor, second.x0 - first.x0, False, facing)
+    else:
+        yield Leak(first, factor, second.x1 - 1 + first.x0, True, facing)
+    if own is not None and other is not None:  # its columns lie as they are read, whatever the side
+        yield Leak(own, factor, other.x0 - own.x0, False, facing)
 
 
 def _mirror(victim: Amplifier, source: Amplifier) -> int | None:

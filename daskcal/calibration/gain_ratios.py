@@ -13,7 +13,13 @@ import xarray as xr
 from daskcal.calibration.facts import for_amplifiers, require_order
 from daskcal.calibration.robust import median_of_defined
 from daskcal.errors import ArgumentError, GeometryError
-from daskcal.frames.amplifiers import DIM, Amplifier, amplifier_values, amplifiers
+from daskcal.frames.amplifiers import (
+    DIM,
+    Amplifier,
+    amplifier_values,
+    amplifiers,
+    each_amplifier,
+)
 from daskcal.frames.blocks import Band, Stack, assign, pack, recover
 from daskcal.frames.recipe import Step
 from daskcal.frames.sections import Section
@@ -41,12 +47,12 @@ class Border:
 class EqualiseGains(Step):
     """image · ratio of its amplifier, variance · ratio²."""
 
-    ratios: tuple[tuple[Section | None, float], ...]
+    ratios: tuple[float, ...]
+    amplifiers: tuple[Amplifier, ...]
 
     def add(self, program: Program, frames: slice, arrays: Sequence[np.ndarray]) -> None:
-        for section, ratio in self.ratios:
-            with program.within(section):
-                program.multiply(np.full(frames.stop - frames.start, ratio))
+        for k in each_amplifier(program, self.amplifiers):
+            program.multiply(np.full(frames.stop - frames.start, self.ratios[k]))
 
 
 @strict_keywords
@@ -134,11 +140,10 @@ def equalise_gains(
         frames, "equalise_gains", "equalise_gains", "gain_correct", "create_variance",
         "subtract_dark", "flat_correct",
     )  # fmt: skip
-    given = _by_name(frames, ratios)
-    numbers = np.array([float(ratio) for _, ratio in given])
+    numbers = np.array([float(ratio) for _, ratio in _by_name(frames, ratios)])
     if not (np.isfinite(numbers) & (numbers > 0)).all():
         raise ArgumentError(f"ratios={numbers.tolist()}: each should be a positive number")
-    step = EqualiseGains(ratios=tuple((section, float(ratio)) for section, ratio in given))
+    step = EqualiseGains(ratios=tuple(numbers.tolist()), amplifiers=amplifiers(frames))
     out = assign(frames, stack.then(step))
     gain = _mean_of_known(amplifier_values(frames, "gain") / numbers)
     every = np.repeat(gain[:, None], numbers.size, axis=1)

@@ -12,6 +12,7 @@ import xarray as xr
 
 from daskcal.calibration.robust import MAD_TO_SIGMA, clipped_fit
 from daskcal.errors import ArgumentError, CalibrationError, GeometryError, UnitError
+from daskcal.frames.amplifiers import DIM, amplifiers
 from daskcal.frames.blocks import Band, Stack, pack, recover
 from daskcal.frames.sections import Section
 from daskcal.frames.steps import last_step
@@ -69,6 +70,7 @@ def measure_noise(
         Lazily ``gain`` (electron/adu), ``rdnoise`` (electron), ``rdnoise_adu`` (adu), and the
         standard error of each (``gain_error`` ...); NaN where nothing can be said. The read noise
         is without the rounding of the converter (step²/12), which `create_variance` adds again.
+        Along ``amplifier`` for a detector with several.
 
     Raises
     ------
@@ -88,16 +90,17 @@ def measure_noise(
     given = {"biases": biases} if flats is None else {"biases": biases, "flats": flats}
     stacks = {name: _checked(name, frames) for name, frames in given.items()}
     _require_alike(given, stacks)
-    areas = _areas(stacks["biases"])
+    amps = amplifiers(biases)
+    areas = tuple(amp.section for amp in amps) or (stacks["biases"].section,)
     quantum = float(biases["image"].attrs.get("quantum", 0.0))
     numbers = _measured(list(stacks.values()), block, clip, areas, quantum)
     names = list(UNITS) if flats is not None else ["rdnoise_adu", "rdnoise_adu_error"]
-    found = {
-        name: ((), numbers[i, 0], {"units": unit})
-        for i, (name, unit) in enumerate(UNITS.items())
-        if name in names
-    }
-    return xr.Dataset(found)
+    out = xr.Dataset(coords={DIM: np.array([amp.name for amp in amps], object)} if amps else {})
+    for i, (name, unit) in enumerate(UNITS.items()):
+        if name in names:
+            each = (DIM, numbers[i]) if amps else ((), numbers[i, 0])
+            out[name] = (*each, {"units": unit})
+    return out
 
 
 def _checked(name: str, frames: xr.Dataset) -> Stack:
@@ -125,11 +128,6 @@ def _require_alike(frames: dict[str, xr.Dataset], stacks: dict[str, Stack]) -> N
             "measure_noise: biases or flats, and not both, had the overscan subtracted; treat "
             "both alike"
         )
-
-
-def _areas(stack: Stack) -> tuple[Section, ...]:
-    """The part of the detector that each of the results is for."""
-    return (stack.section,)
 
 
 # --- the graph --------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ import numpy as np
 
 from daskcal.errors import FrameError, UnitError
 from daskcal.fits import DEFAULT_KEYWORDS, Frame, Unreadable, is_product, scan
+from daskcal.frames.assembled import assembled
 from daskcal.frames.instrument import Instrument
 from daskcal.frames.table import frame_table, header_columns
 from daskcal.frames.units import unit_word
@@ -135,7 +136,8 @@ def plan_night(
     if not folder.is_dir():
         raise FrameError(str(raw), "missing", "is not a folder; give the folder of raw frames")
     settings = config if isinstance(config, NightConfig) else load_config(_path(config))
-    found = scan(folder, hdu=settings.instrument.hdu)
+    camera = instrument_of(settings)
+    found = assembled(scan(folder, hdu=camera.hdu), camera)
     frames = tuple(frame for frame in found.frames if not is_product(frame.header))
     ours = len(found.frames) - len(frames)
     if not frames:

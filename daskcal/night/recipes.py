@@ -98,7 +98,7 @@ def _variance(config: NightConfig) -> Any:
 
 
 def _saturation(frames: xr.Dataset, messages: list[str]) -> Any:
-    known = np.isfinite(saturation_levels(frames))
+    known = np.isfinite(saturation_levels(frames)).all(axis=1)
     if known.any() and not known.all():
         first = frames["path"].values[~known][0]
         messages.append(f"{first} and frames with it are not flagged saturated: it lacks SATURATE")

@@ -43,7 +43,8 @@ def read_together(image: np.ndarray, amp: Amplifier) -> np.ndarray:
     for section in (amp.section, amp.overscan):
         part = image[section.y0 : section.y1, section.x0 : section.x1]
         part = part[::-1] if vertical == "top" else part
-        parts.append(part[:, ::-1] if horizontal == "right" else part)
+        turned = horizontal == "right" and section is amp.section
+        parts.append(part[:, ::-1] if turned else part)
     return np.concatenate(parts, axis=1)
 
 
@@ -53,5 +54,6 @@ def put_back(image: np.ndarray, amp: Amplifier, pixels: np.ndarray) -> None:
     width = amp.section.shape[1]
     for section, part in ((amp.section, pixels[:, :width]), (amp.overscan, pixels[:, width:])):
         part = part[::-1] if vertical == "top" else part
-        part = part[:, ::-1] if horizontal == "right" else part
+        turned = horizontal == "right" and section is amp.section
+        part = part[:, ::-1] if turned else part
         image[section.y0 : section.y1, section.x0 : section.x1] = part

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from amplified import AMPS, DARK, HX, HY, NX, NY, WIDTH, put_back, read_together, with_amplifiers
@@ -143,6 +145,9 @@ def test_errors(frames, tmp_path):
     ):
         with pytest.raises(daskcal.ArgumentError, match=message):
             daskcal.correct_crosstalk(frames, matrix)
+    amps = (replace(AMPS[0], overscan=None), *AMPS[1:])
+    with pytest.raises(daskcal.GeometryError, match="cannot be told"):
+        daskcal.correct_crosstalk(with_amplifiers(frames, amps), MATRIX)
     done = daskcal.subtract_overscan(frames, f"[:, {NX}:]")
     with pytest.raises(daskcal.CalibrationError, match="subtract_overscan changed them"):
         daskcal.correct_crosstalk(done, MATRIX)

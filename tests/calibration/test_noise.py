@@ -5,9 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import xarray as xr
+from amplified import with_amplifiers
 from raw_fits import counted_reads, no_computing, write_frames
 
 import daskcal
+from daskcal.frames.amplifiers import Amplifier
+from daskcal.frames.sections import Section
 
 NY, NX = 256, 320
 GAIN, NOISE = 1.7, 6.0
@@ -153,3 +156,26 @@ def test_arguments(pairs, change, error, message):
     biases, flats, options = change(*pairs)
     with pytest.raises(error, match=message):
         daskcal.measure_noise(biases, flats, **options)
+
+
+def test_each_amplifier_has_its_own(tmp_path):
+    rng = np.random.default_rng(12)
+    gains, noises = [1.5, 1.7, 1.2, 2.0], [5.0, 6.0, 4.0, 8.0]
+    shape = (160, 160)
+    amps, images = [], {0: np.zeros((4, *shape)), 20_000: np.zeros((4, *shape))}
+    for i, (gain, noise) in enumerate(zip(gains, noises, strict=True)):
+        y, x = 80 * (i // 2), 80 * (i % 2)
+        amps.append(Amplifier(f"amp{i}", Section(y, y + 80, x, x + 80), None, "bottom left"))
+        for level, image in images.items():
+            part = detector(rng, level, 4, gain=gain, noise=noise, shape=(80, 80))
+            image[:, y : y + 80, x : x + 80] = part
+    frames = [
+        with_amplifiers(opened(tmp_path / f"{level}", list(image.astype(np.uint16))), amps)
+        for level, image in images.items()
+    ]
+    found = daskcal.measure_noise(*frames, block=20).compute()
+    assert list(found.amplifier.values) == ["amp0", "amp1", "amp2", "amp3"]
+    np.testing.assert_allclose(found.gain, gains, rtol=0.05)
+    np.testing.assert_allclose(found.rdnoise, noises, rtol=0.06)
+    assert (np.abs(found.gain - gains) < 4 * found.gain_error).all()
+    assert (np.abs(found.rdnoise - noises) < 4 * found.rdnoise_error).all()
