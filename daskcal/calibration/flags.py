@@ -24,7 +24,8 @@ from daskcal.strict import strict_keywords
 if TYPE_CHECKING:
     from daskcal.frames.program import Program
 
-_KEEP_VALUES = ("flag_saturated", "flag_bad", "flag_hot", "trim_image")  # steps that do
+# steps that do
+_KEEP_VALUES = ("flag_saturated", "flag_bleed", "flag_bad", "flag_hot", "trim_image")
 
 
 class _Flagging(Step):
@@ -84,25 +85,36 @@ def flag_saturated(frames: xr.Dataset, level: float | None = None) -> xr.Dataset
         Neither a level nor a header says it; or the pixels are not raw any more.
     """
     stack = recover(frames)
-    changed = [r.step for r in steps_of(frames) or [] if r.step not in _KEEP_VALUES]
-    if changed:
-        raise CalibrationError(
-            f"flag_saturated looks at raw pixels, and {changed[0]} changed them; do it before"
-        )
-    amps = amplifiers(frames)
-    levels = saturation_levels(frames)
-    if level is not None:
-        levels = np.full_like(levels, float(level))
-    for i, k in np.argwhere(~np.isfinite(levels)):
-        whose = f"amplifier {amps[k].name} of " if amps else ""
-        raise CalibrationError(
-            f"flag_saturated: {whose}{frame_name(frames, i)} does not say where it saturates "
-            "(SATURATE); give level=, or saturation = ... under [instrument] in the config"
-        )
+    require_raw(frames, "flag_saturated")
+    amps, levels = amplifiers(frames), known_levels(frames, level, "flag_saturated")
     out = assign(frames, stack.then(FlagSaturated(level=levels, amplifiers=amps)))
     held = ("amp_saturation", levels) if amps else ("saturation", levels[:, 0])
     out, known = keep_each(out, *held)
     return with_step(out, StepRecord("flag_saturated", {"level": known}))
+
+
+def known_levels(frames: xr.Dataset, level: float | None, action: str) -> np.ndarray:
+    """`saturation_levels`, or the given level for all; raises where one is not known."""
+    levels = saturation_levels(frames)
+    if level is not None:
+        return np.full_like(levels, float(level))
+    for i, k in np.argwhere(~np.isfinite(levels)):
+        amps = amplifiers(frames)
+        whose = f"amplifier {amps[k].name} of " if amps else ""
+        raise CalibrationError(
+            f"{action}: {whose}{frame_name(frames, i)} does not say where it saturates "
+            "(SATURATE); give level=, or saturation = ... under [instrument] in the config"
+        )
+    return levels
+
+
+def require_raw(frames: xr.Dataset, action: str) -> None:
+    """Raise `CalibrationError` where a step has changed the pixels already."""
+    changed = [r.step for r in steps_of(frames) or [] if r.step not in _KEEP_VALUES]
+    if changed:
+        raise CalibrationError(
+            f"{action} looks at raw pixels, and {changed[0]} changed them; do it before"
+        )
 
 
 def saturation_levels(frames: xr.Dataset) -> np.ndarray:

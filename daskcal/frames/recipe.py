@@ -103,7 +103,7 @@ def with_plane(planes: tuple[str, ...], *names: str) -> tuple[str, ...]:
 
 
 class Source(Protocol):
-    """Where the raw pixels of a recipe come from."""
+    """Where the raw pixels of a recipe come from; `copies` of them are held while they are read."""
 
     @property
     def n_frames(self) -> int: ...
@@ -117,6 +117,8 @@ class Source(Protocol):
     def inputs(self) -> tuple[Input, ...]: ...
     @property
     def token(self) -> str: ...
+    @property
+    def copies(self) -> int: ...
     def take(self, positions: np.ndarray) -> Self: ...
     def reading(self, inputs: tuple[Input, ...]) -> Self: ...
     def read(self, frames: slice, section: Section, arrays: Sequence[np.ndarray]) -> Block: ...
@@ -130,6 +132,7 @@ class Files:
     section: Section
     token: str
     inputs: tuple[Input, ...] = ()
+    copies: ClassVar[int] = 1
 
     @property
     def n_frames(self) -> int:
@@ -182,6 +185,7 @@ class Arrays:
     section: Section
     planes: tuple[str, ...]
     inputs: tuple[Input, ...]
+    copies: ClassVar[int] = 2  # the user's own, and another where something is amiss
 
     @property
     def dtype(self) -> np.dtype:

@@ -12,6 +12,15 @@ from daskcal.fits.keywords import DEFAULT_KEYWORDS
 from daskcal.masters.match import Rules
 from daskcal.night.config_combine import CombineKinds
 from daskcal.night.config_errors import Unset
+from daskcal.night.config_signature import (
+    Crosstalk,
+    Fringe,
+    GainRatios,
+    Illumination,
+    Linearity,
+    Saturation,
+    Shutter,
+)
 from daskcal.night.config_table import Count, NotNegative, Positive, Section, Table, Words
 from daskcal.night.query import parse_query
 
@@ -307,11 +316,18 @@ class NightConfig(Table):
         default=(), description="", examples=["rule"]
     )
     select: Select = Field(default=Select(), description="")
+    saturation: Saturation = Field(default=Saturation(), description="")
+    crosstalk: Crosstalk = Field(default=Crosstalk(), description="")
     overscan: Overscan = Field(default=Overscan(), description="")
+    linearity: Linearity = Field(default=Linearity(), description="")
     trim: Trim = Field(default=Trim(), description="")
+    gain_ratios: GainRatios = Field(default=GainRatios(), description="")
     bias: Bias = Field(default=Bias(), description="")
     dark: Dark = Field(default=Dark(), description="")
+    shutter: Shutter = Field(default=Shutter(), description="")
     flat: Flat = Field(default=Flat(), description="")
+    illumination: Illumination = Field(default=Illumination(), description="")
+    fringe: Fringe = Field(default=Fringe(), description="")
     combine: CombineKinds = Field(default=CombineKinds(), description="")
     mask: Mask = Field(default=Mask(), description="")
     match: MatchTable = Field(default=MatchTable(), description="")

@@ -12,6 +12,7 @@ from daskcal.errors import FrameError, GeometryError
 from daskcal.frames.sections import fits_section
 from daskcal.frames.table import header_name
 from daskcal.night.config import parse_section
+from daskcal.night.signature import signature_arguments
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -45,6 +46,7 @@ def calibration_arguments(
         "gain": True if config.output.gain_correct else None,
         "variance": _variance(config),
     }
+    arguments |= signature_arguments(config, job, frames, arguments["overscan"] is not None)
     if masters.get("bias"):
         arguments["bias"] = masters["bias"][0]
     if masters.get("dark"):
