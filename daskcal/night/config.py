@@ -65,8 +65,11 @@ def load_config(path: str | Path | None = None) -> NightConfig:
     file = Path(path)
     values = _parse(_read(file), str(file))
     base = values.get("extends", "")
-    _resolve_mask(values, file)
-    _resolve_signature(values, file)
+    detectors = values.get("detectors")
+    for one in (values, *(detectors.values() if isinstance(detectors, dict) else ())):
+        if isinstance(one, dict):
+            _resolve_mask(one, file)
+            _resolve_signature(one, file)
     if isinstance(base, str) and base:
         values = _merge(_camera_values(base, f"{file}: extends"), values)
     return _validate(values, str(file))

@@ -291,6 +291,21 @@ class Output(Table):
         return words
 
 
+class DetectorTables(Table):
+    """What differs for one detector of a mosaic: tables in place of those of all detectors."""
+
+    saturation: Saturation | None = Field(default=None, description="")
+    crosstalk: Crosstalk | None = Field(default=None, description="")
+    overscan: Overscan | None = Field(default=None, description="")
+    linearity: Linearity | None = Field(default=None, description="")
+    trim: Trim | None = Field(default=None, description="")
+    gain_ratios: GainRatios | None = Field(default=None, description="")
+    shutter: Shutter | None = Field(default=None, description="")
+    illumination: Illumination | None = Field(default=None, description="")
+    fringe: Fringe | None = Field(default=None, description="")
+    mask: Mask | None = Field(default=None, description="")
+
+
 class NightConfig(Table):
     """A night's configuration. Every key has a default, so that none need be given."""
 
@@ -333,6 +348,12 @@ class NightConfig(Table):
     match: MatchTable = Field(default=MatchTable(), description="")
     variance: Variance = Field(default=Variance(), description="")
     output: Output = Field(default=Output(), description="")
+    detectors: dict[str, DetectorTables] = Field(
+        default={},
+        description="Tables of single detectors of a mosaic, by the name that `daskcal ls` shows, "
+        "in place of those above: " + ", ".join(DetectorTables.model_fields) + ".",
+        examples=["CCD1.crosstalk.matrix = [[0, 2e-4], [1e-4, 0]]"],
+    )
 
     @field_validator("keywords")
     @classmethod
@@ -353,6 +374,13 @@ class NightConfig(Table):
                 "that holds its bias cannot be scaled"
             )
         return self
+
+    def of_detector(self, name: str) -> NightConfig:
+        """The config that holds for one detector."""
+        own = self.detectors.get(name)
+        if own is None:
+            return self
+        return self.model_copy(update={key: table for key, table in own if table is not None})
 
     def rules(self, *, has_bias: bool) -> Rules:
         """The rules by which frames find their masters.

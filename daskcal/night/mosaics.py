@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from daskcal.errors import ConfigError
+from daskcal.errors import ConfigError, nearest
 from daskcal.fits import Frame
 from daskcal.night.config import NightConfig
 
@@ -34,6 +34,14 @@ def require_one_detector(config: NightConfig, frames: Sequence[Frame]) -> None:
             f"{several.source.path} holds {several.of} detectors: leave it out, name the header "
             "keyword in [keywords] detector, or read one of them with instrument.hdu"
         )
+
+
+def unknown_detectors(config: NightConfig, table: pd.DataFrame) -> Iterator[str]:
+    """A line for each detector that the config has tables for and no frame is of."""
+    known = set(table["detector"])
+    for name in config.detectors:
+        if name not in known:
+            yield f"detectors.{name} in the config is of no frame; {nearest(name, known)}"
 
 
 def lacking_detectors(table: pd.DataFrame, folder: Path) -> Iterator[str]:

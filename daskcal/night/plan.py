@@ -22,7 +22,7 @@ from daskcal.night.classify import classify
 from daskcal.night.config import NightConfig, load_config
 from daskcal.night.jobs import Job, Missing, plan_jobs
 from daskcal.night.ledger import Choice
-from daskcal.night.mosaics import lacking_detectors, require_one_detector
+from daskcal.night.mosaics import lacking_detectors, require_one_detector, unknown_detectors
 from daskcal.strict import strict_keywords
 
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ def plan_night(
     _require_units(table, skipped, settings)
     jobs = plan_jobs(settings, table, np.array([i not in skipped for i in range(len(frames))]))
     notes = [f"{ours} products of daskcal among the files are left alone"] if ours else []
-    notes += lacking_detectors(table, folder)
+    notes += [*unknown_detectors(settings, table), *lacking_detectors(table, folder)]
     notes += [f"{said(choice)} leaves out no frame" for choice in choices if not choice.frames]
     return Plan(
         folder,

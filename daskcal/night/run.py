@@ -227,7 +227,8 @@ class Run:
             kind: [self.opened[name] for name in names] for kind, names in job.masters.items()
         }
         masters["hot"] = self._hot(job) if job.kind == "science" else []
-        arguments, messages = calibration_arguments(self.plan.config, job, frames, masters)
+        config = self.plan.config.of_detector(self.plan.table["detector"].iloc[job.frames[0]])
+        arguments, messages = calibration_arguments(config, job, frames, masters)
         if "flat" in arguments and self.flats.wanted:
             arguments["flat"]["normalise"] = self.flats.norm(job.masters["flat"][0], self.opened)
         done = calibrate(frames, **arguments)
