@@ -128,9 +128,11 @@ def ls(paths: tuple[str, ...]) -> None:
     """List frames: type, exposure, filter, ... and what cannot be read, and why."""
     with _exit_status():
         from daskcal.fits import scan
+        from daskcal.frames.assembled import assembled
+        from daskcal.frames.instrument import Instrument
         from daskcal.frames.listing import listing
 
-        found = scan(paths)
+        found = assembled(scan(paths, detectors=True), Instrument())
         _say(listing(found))
         if not found.frames:
             raise FrameError(", ".join(paths), "no-image", "no FITS frame is here")
@@ -199,7 +201,7 @@ def _products(text: str) -> list[str]:
 
 def _summary(ledger: Ledger, output: Path) -> str:
     counts = ledger.counts()
-    lines = [f"{e.status}: {e.path}: {e.reason}" for e in ledger.frames if e.status != "used"]
+    lines = [f"{e.status}: {e.place}: {e.reason}" for e in ledger.frames if e.status != "used"]
     lines += [f"{p.status}: {p.name}: {p.reason}" for p in ledger.products if p.status != "made"]
     made = sum(product.status == "made" for product in ledger.products)
     lines += [
@@ -377,7 +379,7 @@ def config(what: str | None, check: str | None) -> None:
 
 @main.command("simulate")
 @click.argument("output", metavar="OUT")
-@click.option("--camera", default="generic", help="generic, lfc or aspen-cg16m [generic].")
+@click.option("--camera", default="generic", help="generic, lfc, aspen-cg16m or mosaic [generic].")
 @click.option("--size", metavar="NY,NX", help="Rows and columns of the imaging area.")
 @click.option("--seed", type=int, default=0, help="Another number, another night [0].")
 @click.option("--overwrite", is_flag=True, help="Replace an earlier simulated night.")

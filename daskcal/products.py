@@ -23,6 +23,7 @@ from daskcal.fits.keywords import FrameValues, normalise
 from daskcal.fits.product_header import PREFIX, Fact, product_cards
 from daskcal.fits.write import Plane, Written, fits_sink
 from daskcal.frames.blocks import blocks
+from daskcal.frames.detector_names import safe_name
 from daskcal.frames.masks import MASK_ATTRS
 from daskcal.frames.master import open_master
 from daskcal.frames.steps import spelled_out
@@ -120,14 +121,19 @@ def _computed(sinks: list[da.Array], targets: list[Path]) -> list[Written]:
 _ENDING = re.compile(r"\.(fits?|fts|fz|gz|bz2)$", re.IGNORECASE)
 
 
-def product_names(paths: Sequence[str], hdus: Sequence[int]) -> list[str]:
+def product_names(
+    paths: Sequence[str], hdus: Sequence[int], detectors: Sequence[str] | None = None
+) -> list[str]:
     """Names of frames' products, without ``.fits``: the stems of the raw files, made distinct.
 
-    Where stems collide (also on file systems that take ``A`` for ``a``), the HDU, the ending or the
-    folder is added, whichever tells the files apart, and else a number.
+    The name of its detector follows for a frame of a mosaic: `detectors` has it, and "" for other
+    frames. Where names collide (also on file systems that take ``A`` for ``a``), the HDU, the
+    ending or the folder is added, whichever tells the files apart, and else a number.
     """
-    parts = [_split(path) for path in paths]
-    names = [stem for stem, _ in parts]
+    names = [_split(path)[0] for path in paths]
+    if detectors is not None:
+        pairs = zip(names, detectors, strict=True)
+        names = [f"{name}_{safe_name(word)}" if word else name for name, word in pairs]
     groups: dict[str, list[int]] = {}
     for i, name in enumerate(names):
         groups.setdefault(name.casefold(), []).append(i)
@@ -266,10 +272,18 @@ def _frame_cards(ds: xr.Dataset, i: int) -> str:
         bunit=_unit(ds),
         shift=shift,
         origin=origin,
-        facts=[_version()],
+        facts=[
+            *_detector(values, ds["detector"].values[i] if "detector" in ds.coords else ""),
+            _version(),
+        ],
         history=[step.to_json() for step in steps],
-        gain_factor=gain if isinstance(gain, float) else None,
+        gain_factor=_mean_gain(gain),
     )
+
+
+def _mean_gain(gain: Any) -> float | None:
+    """What a header's gain stands for: the mean of gains that differ between frames, amplifiers."""
+    return None if gain is None else float(np.mean(gain))
 
 
 def _master_cards(ds: xr.Dataset) -> str:
@@ -285,6 +299,7 @@ def _master_cards(ds: xr.Dataset) -> str:
         ("DATE-BEG", _time(attrs.get("date_beg")), "start of the first exposure"),
         ("DATE-END", _time(attrs.get("date_end")), "end of the last exposure"),
         ("MJD-AVG", attrs.get("mjd_avg"), "mean time of the exposures"),
+        *_detector(values, attrs.get("detector", "")),
         _version(),
     ]
     if _agrees(cards, values, attrs):
@@ -299,7 +314,7 @@ def _master_cards(ds: xr.Dataset) -> str:
         origin=origin,
         facts=[(key, _plain(value), comment) for key, value, comment in facts],
         history=[*steps, json.dumps({"master": {"origin": origin, **_facts(attrs)}})],
-        gain_factor=gain if isinstance(gain, float) else None,
+        gain_factor=_mean_gain(gain),
     )
 
 
@@ -354,6 +369,14 @@ def _place(
 
 def _unit(ds: xr.Dataset) -> str:
     return str(ds["image"].attrs.get("units", ""))
+
+
+def _detector(raw: FrameValues, name: object) -> list[Fact]:
+    """The name that a detector of a mosaic has, where its own header says another, or none."""
+    if not name or str(name) == raw.detector:
+        return []
+    was = f", in a raw frame of {raw.detector!r}" if raw.detector else ""
+    return [("DETECTOR", str(name), f"name of the detector{was}")]
 
 
 def _version() -> Fact:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import xarray as xr
 
-from daskcal.errors import CalibrationError
-from daskcal.frames.coordinates import known_values
+from daskcal.errors import ArgumentError, CalibrationError, nearest
+from daskcal.frames.amplifiers import amplifiers, own_values
+from daskcal.frames.sections import Section
 from daskcal.frames.steps import last_step
 
 
 def noise_is_known(frames: xr.Dataset) -> bool:
-    """Whether gain and read noise of all frames are known."""
-    return all(np.isfinite(known_values(frames, name)).all() for name in ("gain", "rdnoise"))
+    """Whether gain and read noise of all frames, and all their amplifiers, are known."""
+    return all(np.isfinite(own_values(frames, name)).all() for name in ("gain", "rdnoise"))
 
 
 def require_order(frames: xr.Dataset, step: str, *later: str) -> None:
@@ -21,3 +25,30 @@ def require_order(frames: xr.Dataset, step: str, *later: str) -> None:
         if last_step(frames, done):
             again = "once only" if done == step else f"before {done}"
             raise CalibrationError(f"{step}: {done} was done already; do {step} {again}")
+
+
+def for_amplifiers(frames: xr.Dataset, name: str, given: Any) -> list[tuple[Section | None, Any]]:
+    """What each amplifier gets of an argument, with the section that it acts on.
+
+    A mapping has a value for each amplifier by its name; anything else is for all of them. A
+    detector of one amplifier has the section None: all pixels.
+
+    Raises
+    ------
+    ArgumentError
+        A mapping for frames without amplifiers, or with names that are not theirs.
+    """
+    found = amplifiers(frames)
+    if not isinstance(given, Mapping):
+        return [(amp.section, given) for amp in found] or [(None, given)]
+    names = [amp.name for amp in found]
+    if not names:
+        raise ArgumentError(f"{name} names amplifiers, and the frames are of a detector with one")
+    wrong = next((str(key) for key in given if str(key) not in names), None)
+    if wrong is not None:
+        raise ArgumentError(f"{name}: there is no amplifier {wrong!r}; {nearest(wrong, names)}")
+    values = {str(key): value for key, value in given.items()}
+    lacking = [one for one in names if one not in values]
+    if lacking:
+        raise ArgumentError(f"{name} says nothing of amplifier {', '.join(lacking)}")
+    return [(amp.section, values[amp.name]) for amp in found]

@@ -12,6 +12,7 @@ import xarray as xr
 
 from daskcal.calibration.masters import as_master, fitted
 from daskcal.errors import CalibrationError, GeometryError
+from daskcal.frames.amplifiers import Amplifier, amplifier_values, amplifiers, each_amplifier
 from daskcal.frames.blocks import assign, describe_input, recover
 from daskcal.frames.coordinates import frame_name, known_values
 from daskcal.frames.masks import Flag
@@ -23,7 +24,8 @@ from daskcal.strict import strict_keywords
 if TYPE_CHECKING:
     from daskcal.frames.program import Program
 
-_KEEP_VALUES = ("flag_saturated", "flag_bad", "flag_hot", "trim_image")  # steps that do
+# steps that do
+_KEEP_VALUES = ("flag_saturated", "flag_bleed", "flag_bad", "flag_hot", "trim_image")
 
 
 class _Flagging(Step):
@@ -40,11 +42,13 @@ class _Flagging(Step):
 class FlagSaturated(_Flagging):
     """saturated where image ≥ level."""
 
-    level: np.ndarray
+    level: np.ndarray  # (frame, amplifier)
+    amplifiers: tuple[Amplifier, ...] = ()
     per_frame: ClassVar[tuple[str, ...]] = ("level",)
 
     def add(self, program: Program, frames: slice, arrays: Sequence[np.ndarray]) -> None:
-        program.flag_from(self.level[frames], Flag.SATURATED)
+        for k in each_amplifier(program, self.amplifiers):
+            program.flag_from(self.level[frames, k], Flag.SATURATED)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -66,8 +70,9 @@ def flag_saturated(frames: xr.Dataset, level: float | None = None) -> xr.Dataset
     frames : xarray.Dataset
         Raw frames, before any other step.
     level : float, optional
-        In raw pixel values. If not given, that of the instrument which `open_frames` was told, or
-        the header's SATURATE (SATURATA, SATLEVEL).
+        In raw pixel values, of all amplifiers. If not given, that of the instrument which
+        `open_frames` was told, or the header's SATURATE (SATURATA, SATLEVEL), for each amplifier
+        its own.
 
     Returns
     -------
@@ -80,27 +85,49 @@ def flag_saturated(frames: xr.Dataset, level: float | None = None) -> xr.Dataset
         Neither a level nor a header says it; or the pixels are not raw any more.
     """
     stack = recover(frames)
-    changed = [r.step for r in steps_of(frames) or [] if r.step not in _KEEP_VALUES]
-    if changed:
-        raise CalibrationError(
-            f"flag_saturated looks at raw pixels, and {changed[0]} changed them; do it before"
-        )
-    n = stack.n_frames
-    levels = saturation_levels(frames) if level is None else np.full(n, float(level))
-    if not np.isfinite(levels).all():
-        wrong = int(np.flatnonzero(~np.isfinite(levels))[0])
-        raise CalibrationError(
-            f"flag_saturated: {frame_name(frames, wrong)} does not say where it saturates "
-            "(SATURATE); give level=, or saturation = ... under [instrument] in the config"
-        )
-    out, known = keep_each(
-        assign(frames, stack.then(FlagSaturated(level=levels))), "saturation", levels
-    )
+    require_raw(frames, "flag_saturated")
+    amps, levels = amplifiers(frames), known_levels(frames, level, "flag_saturated")
+    out = assign(frames, stack.then(FlagSaturated(level=levels, amplifiers=amps)))
+    held = ("amp_saturation", levels) if amps else ("saturation", levels[:, 0])
+    out, known = keep_each(out, *held)
     return with_step(out, StepRecord("flag_saturated", {"level": known}))
 
 
+def known_levels(frames: xr.Dataset, level: float | None, action: str) -> np.ndarray:
+    """`saturation_levels`, or the given level for all; raises where one is not known."""
+    levels = saturation_levels(frames)
+    if level is not None:
+        return np.full_like(levels, float(level))
+    for i, k in np.argwhere(~np.isfinite(levels)):
+        amps = amplifiers(frames)
+        whose = f"amplifier {amps[k].name} of " if amps else ""
+        raise CalibrationError(
+            f"{action}: {whose}{frame_name(frames, i)} does not say where it saturates "
+            "(SATURATE); give level=, or saturation = ... under [instrument] in the config"
+        )
+    return levels
+
+
+def require_raw(frames: xr.Dataset, action: str) -> None:
+    """Raise `CalibrationError` where a step has changed the pixels already."""
+    changed = [r.step for r in steps_of(frames) or [] if r.step not in _KEEP_VALUES]
+    if changed:
+        raise CalibrationError(
+            f"{action} looks at raw pixels, and {changed[0]} changed them; do it before"
+        )
+
+
 def saturation_levels(frames: xr.Dataset) -> np.ndarray:
-    """Level of each frame as the instrument or the headers say; NaN where nothing does."""
+    """Levels (frame, amplifier) as the instrument or the headers say; NaN where nothing does.
+
+    One column where there are no amplifiers.
+    """
+    if amplifiers(frames):
+        return amplifier_values(frames, "saturation")
+    return _of_frames(frames)[:, None]
+
+
+def _of_frames(frames: xr.Dataset) -> np.ndarray:
     levels = np.full(frames.sizes["frame"], np.nan)
     if "saturation" in frames.attrs:
         levels[:] = float(frames.attrs["saturation"])

@@ -85,23 +85,76 @@ def flat_correct(
     CalibrationError
         No pixel of the flat is good: raised when the frames are computed.
     """
+    return divide(
+        frames, flat, "flat_correct", "master flat", min_value=min_value, normalise=normalise
+    )
+
+
+def divide(
+    frames: xr.Dataset,
+    flat: Any,
+    action: str,
+    what: str,
+    *,
+    min_value: float | None,
+    normalise: str | float,
+) -> xr.Dataset:
+    """`flat_correct` and what is like it: `action` is the step's name, `what` the master's."""
     stack = recover(frames)
-    require_unit(frames, "flat_correct")
+    require_unit(frames, action)
     if min_value is not None and not 0 <= min_value < 1:
         raise ArgumentError(
             f"min_value={min_value} should be in 0 to 1: it is compared with the normalised flat"
         )
-    master = as_master(flat, "master flat")
+    master = as_master(flat, what)
     master = fitted(master, stack, frames)
-    prepared = _prepared(master, _norm(master, normalise), min_value or 0.0, stack)
+    none = f"{action}: no pixel of the {what} ({master.identity.file})"
+    prepared = _prepared(master, _norm(master, normalise, none), min_value or 0.0, stack)
     origin = master.section.y0, master.section.x0
     step = CorrectFlat(
         inputs=tuple(describe_input(plane, "yx", *origin) for plane in prepared),
         noisy="variance" in master.planes,
     )
     parameters = {"min_value": min_value, "normalise": normalise}
-    record = StepRecord("flat_correct", parameters, (master.identity,))
+    record = StepRecord(action, parameters, (master.identity,))
     return with_step(assign(frames, stack.then(step, prepared)), record)
+
+
+@strict_keywords
+def flat_level(flat: Any, *, normalise: str = "mean") -> float:
+    """What of a master flat becomes 1 when `flat_correct` divides by it. Its pixels are read.
+
+    One number for the flats of a mosaic, such as the mean of their levels, given to `flat_correct`
+    as `normalise`, takes out what the detectors differ in throughput too.
+
+    Parameters
+    ----------
+    flat : xarray.Dataset, CCDData or path
+        Master flat (y, x).
+    normalise : {"mean", "median"}
+        Statistic of its good pixels (unmasked, finite, > 0).
+
+    Returns
+    -------
+    float
+        In the unit of the flat.
+
+    Raises
+    ------
+    ArgumentError
+        Another word.
+    CalibrationError
+        No pixel of the flat is good.
+
+    Examples
+    --------
+    >>> level = np.mean([daskcal.flat_level(f) for f in flats.values()])   # doctest: +SKIP
+    >>> done = daskcal.flat_correct(frames, flats["CCD1"], normalise=level)  # doctest: +SKIP
+    """
+    choose("normalise", normalise, ("mean", "median"))
+    master = as_master(flat, "master flat")
+    none = f"flat_level: no pixel of the master flat ({master.identity.file})"
+    return float(_norm(master, normalise, none).compute())
 
 
 def _prepared(master: Master, norm: da.Array, min_value: float, stack: Stack) -> list[da.Array]:
@@ -144,21 +197,21 @@ def _prepare(
     return f, bits, (noise / float(norm) ** 2).astype(value, copy=False) / (f * f)
 
 
-def _norm(master: Master, normalise: str | float) -> da.Array:
+def _norm(master: Master, normalise: str | float, none: str) -> da.Array:
     """The value of the flat that becomes 1, as a lazy scalar of float64."""
     if not isinstance(normalise, str):
         if not (np.isfinite(normalise) and normalise > 0):
             raise ArgumentError(f"normalise={normalise} should be a positive number")
         return da.from_array(np.array(float(normalise)), name=False)
     choose("normalise", normalise, ("mean", "median"))
-    name, scalar = master.identity.file, {"dtype": np.float64, "meta": np.empty(())}
+    scalar = {"none": none, "dtype": np.float64, "meta": np.empty(())}
     image = master.planes["image"]
     image = image.rechunk((image.chunks[0], -1))
     args = [image, "yx"]
     if "mask" in master.planes:
         args += [master.planes["mask"].rechunk(image.chunks), "yx"]
     if normalise == "median":
-        return da.blockwise(_good_median, "", *args, name_of_flat=name, concatenate=True, **scalar)
+        return da.blockwise(_good_median, "", *args, concatenate=True, **scalar)
     rows = da.blockwise(
         _row_sums,
         "ys",
@@ -168,9 +221,7 @@ def _norm(master: Master, normalise: str | float) -> da.Array:
         dtype=np.float64,
         meta=np.empty((0, 0)),
     )
-    return da.blockwise(
-        _mean_of_rows, "", rows, "ys", name_of_flat=name, concatenate=True, **scalar
-    )
+    return da.blockwise(_mean_of_rows, "", rows, "ys", concatenate=True, **scalar)
 
 
 def _good(image: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
@@ -189,23 +240,18 @@ def _row_sums(image: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
     return sums
 
 
-def _mean_of_rows(rows: np.ndarray, *, name_of_flat: str) -> np.ndarray:
+def _mean_of_rows(rows: np.ndarray, *, none: str) -> np.ndarray:
     total, count = np.add.reduce(rows[:, 0]), rows[:, 1].sum()
-    _require_good(count, name_of_flat)
+    _require_good(count, none)
     return np.array(total / count)
 
 
-def _good_median(
-    image: np.ndarray, mask: np.ndarray | None = None, *, name_of_flat: str
-) -> np.ndarray:
+def _good_median(image: np.ndarray, mask: np.ndarray | None = None, *, none: str) -> np.ndarray:
     good = image[_good(image, mask)]
-    _require_good(good.size, name_of_flat)
+    _require_good(good.size, none)
     return np.array(np.median(good.astype(np.float64)))
 
 
-def _require_good(count: float, name_of_flat: str) -> None:
+def _require_good(count: float, none: str) -> None:
     if not count:
-        raise CalibrationError(
-            f"flat_correct: no pixel of the master flat ({name_of_flat}) is good: all are masked, "
-            "undefined or not above 0"
-        )
+        raise CalibrationError(f"{none} is good: all are masked, undefined or not above 0")

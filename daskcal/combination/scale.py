@@ -12,8 +12,8 @@ import xarray as xr
 
 from daskcal.combination.statistics import Statistic, frame_statistic
 from daskcal.errors import ArgumentError, GeometryError, UnusableFrameError, nearest
-from daskcal.frames.blocks import Band, Stack, pack
-from daskcal.frames.coordinates import frame_name
+from daskcal.frames.blocks import Band, Stack, pack, recover
+from daskcal.frames.coordinates import frame_name, frame_names
 from daskcal.frames.detector import raw_section
 from daskcal.frames.sections import Section, after_fits, fits_section, python_section
 from daskcal.frames.table import header_name
@@ -195,6 +195,16 @@ def numbers_of_frames(
         dtype=np.float64,
         meta=np.empty((0, 0)),
     )
+
+
+def frame_scales(frames: xr.Dataset, scale: str, section: SectionLike) -> np.ndarray:
+    """The factor of each frame that `combine` finds for `scale`, a word: it reads the frames."""
+    wanted = [w for w in [per_frame(SCALE, scale, frames)] if w is not None]
+    stack = recover(frames)
+    where = statistics_section(section, frames, stack)
+    numbers = numbers_of_frames(stack, wanted, where, frame_names(frames))
+    assert numbers is not None
+    return np.asarray(numbers.compute()[ROWS.index(SCALE)])
 
 
 class _Searched(NamedTuple):

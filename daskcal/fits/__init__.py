@@ -1,6 +1,7 @@
 """FITS files: scanning folders of them, and reading pixels."""
 
-from daskcal.fits.frame import Frame, Unreadable, detectors
+from daskcal.fits.assembled import AssembledImage, read_image
+from daskcal.fits.frame import Frame, Unreadable, read_detectors
 from daskcal.fits.header import card_comments
 from daskcal.fits.keywords import DEFAULT_KEYWORDS, FrameValues, Keywords, normalise
 from daskcal.fits.scan import Scan, is_product, scan
@@ -8,6 +9,7 @@ from daskcal.fits.source import ImageSource, read_pixels
 
 __all__ = [
     "DEFAULT_KEYWORDS",
+    "AssembledImage",
     "Frame",
     "FrameValues",
     "ImageSource",
@@ -15,9 +17,10 @@ __all__ = [
     "Scan",
     "Unreadable",
     "card_comments",
-    "detectors",
     "is_product",
     "normalise",
+    "read_detectors",
+    "read_image",
     "read_pixels",
     "scan",
 ]

@@ -14,6 +14,8 @@ from daskcal.fits.header import BLOCK, CARD, Cards, Value, find_end, parse
 
 _FIRST_READ = 10 * BLOCK
 _LARGEST_HEADER = 4096 * BLOCK
+_SEARCHED = 256 * BLOCK
+_EXTENSION = b"XTENSION= '"
 _BITPIX = (8, 16, 32, 64, -32, -64)
 
 
@@ -32,6 +34,7 @@ class PlainBytes:
 
     def __init__(self, path: str, handle: int) -> None:
         self.path, self._handle = path, handle
+        self.size = os.fstat(handle).st_size
 
     def read(self, offset: int, size: int) -> bytes:
         """`size` bytes from `offset`, fewer where the file ends."""
@@ -103,6 +106,11 @@ class Hdu:
         return self.data_offset + self.data_size
 
     @property
+    def next_offset(self) -> int:
+        """Where the header of the next HDU begins."""
+        return self.data_offset + _padded(self.data_size)
+
+    @property
     def name(self) -> str:
         """EXTNAME in upper case, ``""`` where there is none."""
         return str(self.cards.values.get("EXTNAME", "")).strip().upper()
@@ -119,19 +127,82 @@ def walk(source: Bytes) -> Iterator[Hdu]:
         ``truncated`` or ``damaged``, for the HDU that cannot be read.
     """
     offset, index = 0, 0
-    while offset < 1 << 62:  # what a file offset can hold
-        raw = source.read(offset, _FIRST_READ)
-        if not raw.startswith(b"XTENSION" if index else FITS_MAGIC):
-            if index == 0 or (raw and b"XTENSION".startswith(raw)):
-                raise _no_end(source, index, offset, len(raw))
-            return  # the end, or bytes after the last HDU, which readers may ignore
-        header = _header_bytes(source, index, offset, raw)
-        cards = parse(header)
-        start = offset + _padded(len(header) + CARD)
-        hdu = Hdu(index, cards, start, _data_size(source.path, index, cards.values))
+    while (hdu := _hdu_at(source, index, offset)) is not None:
         yield hdu
-        offset = start + _padded(hdu.data_size)
-        index += 1
+        offset, index = hdu.next_offset, index + 1
+
+
+def walk_on(source: PlainBytes) -> Iterator[Hdu | FrameError]:
+    """As `walk`, and on past HDUs that are damaged: each of them is given as its error.
+
+    A header begins with a block of its own, so that the next one is found whatever lies before it.
+    An HDU that was given and turns out to lack some of its data, since the next header stands
+    among them, is followed by its error.
+
+    Raises
+    ------
+    FrameError
+        The primary HDU cannot be read.
+    """
+    offset, index = 0, 0
+    last: Hdu | None = None  # whose data reach to `offset` by its header
+    while True:
+        try:
+            hdu = _hdu_at(source, index, offset)
+        except FrameError as error:
+            if index == 0:
+                raise
+            yield error
+            found, index = _next_header(source, offset + BLOCK), index + 1
+        else:
+            if hdu is not None:
+                yield hdu
+                offset, index, last = hdu.next_offset, index + 1, hdu
+                continue
+            if last is None or not last.index or last.data_end <= source.size <= offset:
+                return
+            found = _next_header(source, last.data_offset)
+            if found is not None and found < last.data_end:
+                yield _overlapped(source, last, found)
+        if found is None:
+            return
+        offset, last = found, None
+
+
+def _hdu_at(source: Bytes, index: int, offset: int) -> Hdu | None:
+    """The HDU whose header begins at `offset`; None where none begins there."""
+    if offset >= 1 << 62:  # what a file offset can hold
+        return None
+    raw = source.read(offset, _FIRST_READ)
+    if not raw.startswith(b"XTENSION" if index else FITS_MAGIC):
+        if index == 0 or (raw and b"XTENSION".startswith(raw)):
+            raise _no_end(source, index, offset, len(raw))
+        return None  # the end, or bytes after the last HDU, which readers may ignore
+    header = _header_bytes(source, index, offset, raw)
+    cards = parse(header)
+    start = offset + _padded(len(header) + CARD)
+    return Hdu(index, cards, start, _data_size(source.path, index, cards.values))
+
+
+def _next_header(source: Bytes, begin: int) -> int | None:
+    """Where the next header begins, in blocks from `begin`; None where there is none."""
+    at = begin
+    while raw := source.read(at, _SEARCHED):
+        for block in range(0, len(raw), BLOCK):
+            if raw.startswith(_EXTENSION, block):
+                return at + block
+        at += len(raw)
+    return None
+
+
+def _overlapped(source: Bytes, hdu: Hdu, found: int) -> FrameError:
+    return FrameError(
+        source.path,
+        "truncated",
+        f"the data end at byte {hdu.data_end} by the header, and the next header begins at byte "
+        f"{found}; they were cut short",
+        hdu.index,
+    )
 
 
 def _header_bytes(source: Bytes, index: int, offset: int, raw: bytes) -> bytes:

@@ -7,20 +7,21 @@ import logging
 import os
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import astuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import astuple, replace
 from pathlib import Path
 from typing import Any
 
+from daskcal.fits.amplifiers import join
 from daskcal.fits.files import Found
-from daskcal.fits.frame import Frame, Outcome, Unreadable
+from daskcal.fits.frame import Asked, Every, Frame, Outcome, Unreadable
 from daskcal.fits.header import Value
 from daskcal.fits.source import ImageSource
 from daskcal.fits.tile_table import TileTable
 
 _log = logging.getLogger(__name__)
 
-VERSION = 2  # of what is stored; to be raised whenever a scan of the same bytes gives other results
+VERSION = 3  # of what is stored; to be raised whenever a scan of the same bytes gives other results
 _BUSY_SECONDS = 2.0
 _RACY_NS = 2_000_000_000  # a file changed so lately may change again without a new time
 _DAY = 86400
@@ -29,13 +30,13 @@ _TRANSIENT = ("unreadable", "missing", "changed")
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS scanned (
-    path BLOB, asked TEXT, size INTEGER, mtime_ns INTEGER, seen INTEGER,
+    path BLOB, asked TEXT, part INTEGER, size INTEGER, mtime_ns INTEGER, seen INTEGER,
     place TEXT, fingerprint TEXT, problems TEXT, cards TEXT, header TEXT,
-    PRIMARY KEY (path, asked))
+    PRIMARY KEY (path, asked, part))
 """
 _FIND = (
     "SELECT place, fingerprint, problems, cards, header, seen FROM scanned"
-    " WHERE path = ? AND asked = ? AND size = ? AND mtime_ns = ?"
+    " WHERE path = ? AND asked = ? AND size = ? AND mtime_ns = ? ORDER BY part"
 )
 
 
@@ -92,7 +93,7 @@ class Index:
         except (OSError, sqlite3.Error) as error:
             self._give_up(error)
 
-    def find(self, entries: Iterable[Found], asked: int | str | None) -> dict[str, Outcome]:
+    def find(self, entries: Iterable[Found], asked: Asked) -> dict[str, Outcome]:
         """What came of the files that were scanned as they are now, by path."""
         found: dict[str, Outcome] = {}
         word = _asked(asked)
@@ -112,40 +113,43 @@ class Index:
         self, base: sqlite3.Connection, entry: Found, asked: str, found: dict[str, Outcome]
     ) -> None:
         path = os.fsencode(entry.path)
-        row = base.execute(_FIND, (path, asked, entry.size, entry.mtime_ns)).fetchone()
-        if row is None:
+        rows = base.execute(_FIND, (path, asked, entry.size, entry.mtime_ns)).fetchall()
+        if not rows:
             return
         try:
-            found[entry.path] = _outcome(entry, row)
+            found[entry.path] = _outcome(entry, rows)
         except (ValueError, TypeError) as error:  # a row that cannot be what was stored
             _log.warning("the scan index %s has a damaged row: %s", self._path, error)
             return
-        if row[5] < self._today - _DAYS_NOTED:
+        if rows[0][5] < self._today - _DAYS_NOTED:
             self._noted.append((path, asked))
 
-    def store(self, scanned: Iterable[tuple[Found, Outcome]], asked: int | str | None) -> None:
+    def store(self, scanned: Iterable[tuple[Found, Outcome]], asked: Asked) -> None:
         """Keep what lasts of new results, and forget what nobody asked for in a long time."""
         if self._base is None:
             return
+        word = _asked(asked)
         rows = [
             (
                 os.fsencode(entry.path),
-                _asked(asked),
+                word,
+                part,
                 entry.size,
                 entry.mtime_ns,
                 self._today,
-                *_row(outcome),
+                *row,
             )
             for entry, outcome in scanned
             if _lasts(entry, outcome)
+            for part, row in enumerate(_rows(outcome))
         ]
+        first = ((path, word) for path, _, part, *_ in rows if not part)
         if not rows and not self._noted:
             return
         try:
             with self._base:
-                self._base.executemany(
-                    f"INSERT OR REPLACE INTO scanned VALUES ({','.join('?' * 10)})", rows
-                )
+                self._base.executemany("DELETE FROM scanned WHERE path = ? AND asked = ?", first)
+                self._base.executemany(f"INSERT INTO scanned VALUES ({','.join('?' * 11)})", rows)
                 self._base.executemany(
                     f"UPDATE scanned SET seen = {self._today} WHERE path = ? AND asked = ?",
                     self._noted,
@@ -209,9 +213,11 @@ def _index_path() -> Path:
     return Path(folder) / "scan.sqlite"
 
 
-def _asked(asked: int | str | None) -> str:
+def _asked(asked: Asked) -> str:
     if asked is None:
         return ""
+    if isinstance(asked, Every):
+        return asked.value
     return f"#{asked}" if isinstance(asked, int) else f"={asked.strip().upper()}"
 
 
@@ -220,37 +226,68 @@ def _lasts(entry: Found, outcome: Outcome) -> bool:
         return False
     if abs(time.time_ns() - entry.mtime_ns) < _RACY_NS:
         return False
-    if isinstance(outcome, Unreadable):
-        return outcome.reason not in _TRANSIENT
-    if isinstance(outcome, Frame):
-        source = outcome.source
-        return (source.size, source.mtime_ns) == (entry.size, entry.mtime_ns)
-    return True
+    return all(_lasting(entry, one) for one in outcome)
 
 
-def _row(outcome: Outcome) -> tuple[str, ...]:
-    if isinstance(outcome, Frame):
-        s = outcome.source
-        place = [s.hdu, s.wrapper, s.compression, s.offset, *s.shape]
-        place += [s.bitpix, s.bscale, s.bzero, s.blank, s.unpacked_size]
-        place += [s.tiles and astuple(s.tiles)]
-        return (
-            json.dumps(place),
-            outcome.fingerprint,
-            json.dumps(outcome.problems) if outcome.problems else "",
-            outcome.cards,
-            json.dumps(dict(outcome.header)),
-        )
-    fault = outcome and [outcome.hdu, outcome.reason, outcome.message]
-    return "", "", json.dumps(fault), "", ""
+def _lasting(entry: Found, one: Frame | Unreadable) -> bool:
+    if isinstance(one, Unreadable):
+        return one.reason not in _TRANSIENT
+    return (one.source.size, one.source.mtime_ns) == (entry.size, entry.mtime_ns)
 
 
-def _outcome(entry: Found, row: tuple[str, ...]) -> Outcome:
+def _rows(outcome: Outcome) -> list[tuple[str, ...]]:
+    """What is stored of a file: a row for each frame, or for each part of one that has several.
+
+    There is one of nothing where a file gives none.
+    """
+    rows = []
+    for i, one in enumerate(outcome):
+        if isinstance(one, Frame) and one.parts:
+            rows += [_row(replace(part, of=one.of), i) for part in one.parts]
+        else:
+            rows.append(_row(one, -1))
+    return rows or [("", "", "", "", "")]
+
+
+def _row(one: Frame | Unreadable, whole: int) -> tuple[str, ...]:
+    """`whole`: the number of the frame that this is a part of; -1 for none."""
+    if isinstance(one, Unreadable):
+        return "", "", json.dumps([one.hdu, one.reason, one.message]), "", ""
+    s = one.source
+    place = [whole, one.of, s.hdu, s.wrapper, s.compression, s.offset, *s.shape]
+    place += [s.bitpix, s.bscale, s.bzero, s.blank, s.unpacked_size]
+    place += [s.tiles and astuple(s.tiles)]
+    return (
+        json.dumps(place),
+        one.fingerprint,
+        json.dumps(one.problems) if one.problems else "",
+        one.cards,
+        json.dumps(dict(one.header)),
+    )
+
+
+def _outcome(entry: Found, rows: Sequence[tuple[str, ...]]) -> Outcome:
+    if not any(rows[0][:5]):
+        return ()
+    outcomes: list[Frame | Unreadable] = []
+    parts: dict[int, list[Frame]] = {}
+    for row in rows:
+        whole, one = _restored(entry, row)
+        if whole >= 0 and isinstance(one, Frame):
+            parts.setdefault(whole, []).append(one)
+        else:
+            outcomes.append(one)
+    for whole, frames in parts.items():
+        plain = [replace(frame, of=1) for frame in frames]
+        outcomes.insert(whole, replace(join(plain), of=frames[0].of))
+    return tuple(outcomes)
+
+
+def _restored(entry: Found, row: tuple[str, ...]) -> tuple[int, Frame | Unreadable]:
     place, fingerprint, problems, cards, header = row[:5]
     if not place:
-        fault = json.loads(problems)
-        return None if fault is None else Unreadable(entry.path, *fault)
-    hdu, wrapper, compression, offset, rows, columns, *stored = json.loads(place)
+        return -1, Unreadable(entry.path, *json.loads(problems))
+    whole, of, hdu, wrapper, compression, offset, rows, columns, *stored = json.loads(place)
     bitpix, bscale, bzero, blank, unpacked_size, tiles = stored
     source = ImageSource(
         entry.path,
@@ -269,4 +306,4 @@ def _outcome(entry: Found, row: tuple[str, ...]) -> Outcome:
         tiles and TileTable.from_values(tiles),
     )
     noted = tuple(json.loads(problems)) if problems else ()
-    return Frame(source, cards, StoredHeader(header), fingerprint, noted)
+    return whole, Frame(source, cards, StoredHeader(header), fingerprint, noted, of)

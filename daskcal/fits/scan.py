@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from daskcal.errors import ArgumentError
 from daskcal.fits.files import Found, Paths, find_files
-from daskcal.fits.frame import Frame, Outcome, Unreadable, scan_file
+from daskcal.fits.frame import Asked, Every, Frame, Outcome, Unreadable, scan_file
 from daskcal.fits.header import Value
 from daskcal.fits.index import Index
 from daskcal.strict import strict_keywords
@@ -19,7 +19,7 @@ _THREADS = 8
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """What was found: frames, files that give none, and the number of files that are not FITS."""
+    """What was found: frames, what gives none, and the number of files that are not FITS."""
 
     frames: tuple[Frame, ...]
     unreadable: tuple[Unreadable, ...]
@@ -27,7 +27,9 @@ class Scan:
 
 
 @strict_keywords
-def scan(paths: Paths, *, hdu: int | str | None = None, index: bool = True) -> Scan:
+def scan(
+    paths: Paths, *, hdu: int | str | None = None, detectors: bool = False, index: bool = True
+) -> Scan:
     """Read the headers of all FITS files that `paths` stand for.
 
     Parameters
@@ -36,6 +38,8 @@ def scan(paths: Paths, *, hdu: int | str | None = None, index: bool = True) -> S
         Files, folders (with their sub-folders) and globs. Hidden files in folders are skipped.
     hdu : int or str, optional
         Index or EXTNAME of the HDU to take in each file; the first image by default.
+    detectors : bool
+        Take every detector of a file that holds several, where `hdu` names none.
     index : bool
         Use and update the index of files seen before (in ``DASKCAL_CACHE``).
 
@@ -51,13 +55,14 @@ def scan(paths: Paths, *, hdu: int | str | None = None, index: bool = True) -> S
     """
     if hdu is not None and (isinstance(hdu, bool) or not isinstance(hdu, int | str)):
         raise ArgumentError(f"hdu={hdu!r} is neither the index nor the EXTNAME of an HDU")
+    asked: Asked = Every.DETECTOR if detectors and hdu is None else hdu
     found = find_files(paths)
-    outcomes = _indexed(found, hdu) if index else _fresh(found, hdu)
-    results = [outcomes[entry.path] for entry in found]
+    outcomes = _indexed(found, asked) if index else _fresh(found, asked)
+    results = [result for entry in found for result in outcomes[entry.path]]
     return Scan(
         tuple(result for result in results if isinstance(result, Frame)),
         tuple(result for result in results if isinstance(result, Unreadable)),
-        results.count(None),
+        sum(not outcomes[entry.path] for entry in found),
     )
 
 
@@ -66,18 +71,18 @@ def is_product(header: Mapping[str, Value]) -> bool:
     return header.get("COMBINED") in (True, "T") or "DASKCAL" in header
 
 
-def _indexed(found: list[Found], hdu: int | str | None) -> dict[str, Outcome]:
+def _indexed(found: list[Found], asked: Asked) -> dict[str, Outcome]:
     """Outcomes by path, from the index where the files are as they were."""
     with closing(Index()) as seen:
-        known = seen.find(found, hdu)
+        known = seen.find(found, asked)
         unknown = [entry for entry in found if entry.path not in known]
-        fresh = _fresh(unknown, hdu)
-        seen.store(((entry, fresh[entry.path]) for entry in unknown), hdu)
+        fresh = _fresh(unknown, asked)
+        seen.store(((entry, fresh[entry.path]) for entry in unknown), asked)
     return known | fresh
 
 
-def _fresh(found: list[Found], hdu: int | str | None) -> dict[str, Outcome]:
+def _fresh(found: list[Found], asked: Asked) -> dict[str, Outcome]:
     """Outcomes by path, from the files themselves."""
     with ThreadPoolExecutor(_THREADS) as pool:
-        outcomes = pool.map(lambda entry: scan_file(entry, hdu), found)
+        outcomes = pool.map(lambda entry: scan_file(entry, asked), found)
         return {entry.path: outcome for entry, outcome in zip(found, outcomes, strict=True)}

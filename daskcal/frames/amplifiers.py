@@ -8,16 +8,22 @@ the Dataset along the dimension ``amplifier``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
 
+from daskcal.frames.coordinates import known_values
 from daskcal.frames.sections import Section, python_section
+
+if TYPE_CHECKING:
+    from daskcal.frames.program import Program
 
 DIM = "amplifier"
 VALUES = ("gain", "rdnoise", "saturation")  # coordinates amp_<name> (frame, amplifier)
+CORNERS = tuple(f"{row} {column}" for row in ("bottom", "top") for column in ("left", "right"))
 _ANY_SHAPE = (1 << 40, 1 << 40)
 
 
@@ -42,6 +48,11 @@ class Amplifier:
     section: Section
     overscan: Section | None
     readout: str
+
+    @property
+    def areas(self) -> tuple[Section, ...]:
+        """All of its pixels: those that see light, and its overscan."""
+        return (self.section,) if self.overscan is None else (self.section, self.overscan)
 
 
 def amplifiers(frames: xr.Dataset) -> tuple[Amplifier, ...]:
@@ -76,6 +87,26 @@ def amplifier_values(frames: xr.Dataset, name: str) -> np.ndarray:
         return np.full(shape, np.nan)
     values = frames[f"amp_{name}"].transpose(..., DIM).values
     return np.broadcast_to(np.asarray(values, np.float64), shape).copy()
+
+
+def own_values(frames: xr.Dataset, name: str) -> np.ndarray:
+    """What is known of each amplifier, (frame, amplifier); of the only one where there are none."""
+    if amplifiers(frames):
+        return amplifier_values(frames, name)
+    return known_values(frames, name)[:, None]
+
+
+def each_amplifier(program: Program, found: Sequence[Amplifier]) -> Iterator[int]:
+    """The number of each amplifier, while operations added to `program` act on its pixels only.
+
+    0, and all pixels, where a detector has no more than one.
+    """
+    if not found:
+        yield 0
+    for k, amp in enumerate(found):
+        for area in amp.areas:
+            with program.within(area):
+                yield k
 
 
 def amplifier_coords(

@@ -16,7 +16,9 @@ PLANES = ("image", "variance", "variance_shared", "mask")
 class Block:
     """Some frames × rows × columns: `section` is the rectangle of detector coordinates.
 
-    A mask that is None stands for zeros; pixels that are not finite have a bit.
+    A mask that is None stands for zeros; pixels that are not finite have a bit. `facing` holds,
+    row by row, the raw pixels that are read out at the same time at the other end of the detector,
+    where a step asks for them.
     """
 
     section: Section
@@ -24,11 +26,13 @@ class Block:
     variance: np.ndarray | None = None
     variance_shared: np.ndarray | None = None
     mask: np.ndarray | None = None
+    facing: Block | None = None
 
     @classmethod
     def of(cls, section: Section, planes: Mapping[str, np.ndarray]) -> Block:
         """A block of planes by name."""
-        return cls(section, planes["image"], *(planes.get(plane) for plane in PLANES[1:]))
+        variance, shared, mask = (planes.get(plane) for plane in PLANES[1:])
+        return cls(section, planes["image"], variance, shared, mask)
 
 
 def promoted(dtype: np.dtype) -> np.dtype:

@@ -15,19 +15,20 @@ _COLUMNS = ("imagetyp", "exptime", "filter", "object", "date_obs", "shape", "gai
 
 
 def listing(found: Scan) -> str:
-    """Text with a line for each frame, and one for each file that cannot be read."""
+    """Text with a line for each frame, and one for each file or HDU that cannot be read."""
     lines = []
     if found.frames:
         table = frame_table(found.frames)
+        columns = (*(("detector",) if (table["detectors"] > 1).any() else ()), *_COLUMNS)
         base = os.path.commonpath([os.path.dirname(path) for path in table["path"]])
-        rows = [("file", *_COLUMNS)]
+        rows = [("file", *columns)]
         for _, row in table.iterrows():
-            rows.append((os.path.relpath(row["path"], base), *(_cell(row[c]) for c in _COLUMNS)))
+            rows.append((os.path.relpath(row["path"], base), *(_cell(row[c]) for c in columns)))
         widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
         lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in rows]
         lines.append(f"{len(found.frames)} frames in {base}")
     for bad in found.unreadable:
-        lines.append(f"unreadable: {bad.path}: {bad.message}")
+        lines.append(f"unreadable: {bad}")
     if found.ignored:
         lines.append(f"{found.ignored} other files are not FITS")
     return "\n".join(line.rstrip() for line in lines)

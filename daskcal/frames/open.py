@@ -13,7 +13,9 @@ import xarray as xr
 from dask.base import tokenize
 
 from daskcal.errors import DaskcalWarning, FrameError, GeometryError, UnitError
-from daskcal.fits import Frame, Unreadable, scan
+from daskcal.fits import AssembledImage, Frame, Scan, scan
+from daskcal.frames.amplifiers import VALUES, Amplifier, amplifier_coords
+from daskcal.frames.assembled import DetectorFrame, assembled
 from daskcal.frames.blocks import DIMS, Stack, assign
 from daskcal.frames.detector import RawWindow, detector_coords
 from daskcal.frames.instrument import Instrument, shipped_instrument
@@ -63,8 +65,8 @@ def open_frames(
     Raises
     ------
     FrameError
-        A file is missing, or one that was named cannot be read. In a folder or glob such a file
-        is left out with a `DaskcalWarning`.
+        A file is missing, or one that was named cannot be read, or holds several detectors, which
+        `open_mosaic` opens. In a folder or glob such a file is left out with a `DaskcalWarning`.
     GeometryError
         Frames of different shapes or windows: open them apart.
     UnitError
@@ -75,13 +77,13 @@ def open_frames(
     >>> frames = daskcal.open_frames("night/")                             # doctest: +SKIP
     >>> darks = frames.query(frame="imagetyp == 'dark' and exptime == 300")  # doctest: +SKIP
     """
-    camera = _camera(instrument)
+    camera = as_instrument(instrument)
     paths = paths if isinstance(paths, str | PathLike) else list(paths)
-    found = scan(paths, hdu=camera.hdu if hdu is None else hdu)
-    _report_unreadable(found.unreadable, paths)
+    found = assembled(scan(paths, hdu=camera.hdu if hdu is None else hdu), camera)
+    report_unreadable(found, paths)
     if not found.frames:
         raise FrameError(
-            _name(paths), "no-image", "holds no FITS image; `daskcal ls` lists a folder"
+            said_paths(paths), "no-image", "holds no FITS image; `daskcal ls` lists a folder"
         )
     table = frame_table(found.frames, camera.keywords)
     return frames_dataset(found.frames, table, camera, unit=unit)
@@ -97,7 +99,7 @@ def frames_dataset(
     """The lazy Dataset of scanned frames and their rows of a `frame_table`, in the same order."""
     camera = instrument or Instrument()
     section = _common_section(table)
-    sources = tuple(frame.source for frame in frames)
+    sources = tuple(frame.pixels for frame in frames)
     files = Files(sources, section, token=tokenize(section, *map(_identity, sources)))
     coords: dict[str, object] = {
         "path": ("frame", table["path"].to_numpy(dtype=object)),
@@ -107,8 +109,10 @@ def frames_dataset(
     coords |= {name: ("frame", column) for name, column in header_columns(frames).items()}
     coords["cards"] = ("frame", np.array([frame.cards for frame in frames], dtype=object))
     coords |= detector_coords(RawWindow(section, known=bool(table["origin_known"].all())))
+    several = _amplifier_coords(frames)
+    coords |= several
     for name, value in (("gain", camera.gain), ("rdnoise", camera.rdnoise)):
-        if value is not None:
+        if value is not None and not several:
             coords[name] = ("frame", np.full(len(frames), float(value)))
     attrs: dict[str, object] = {"steps": []}
     for name in ("saturation", "bias_level"):
@@ -120,6 +124,30 @@ def frames_dataset(
     if "mask" in opened:
         opened["mask"].attrs = dict(MASK_ATTRS)
     return opened
+
+
+def _amplifier_coords(frames: Sequence[Frame]) -> dict[str, xr.Variable]:
+    """What is known of the amplifiers of frames that have several, the same in all of them."""
+    layouts = [f.amplifiers if isinstance(f, DetectorFrame) else () for f in frames]
+    usual = max(dict.fromkeys(layouts), key=layouts.count)
+    for frame, layout in zip(frames, layouts, strict=True):
+        if layout != usual:
+            raise GeometryError(
+                f"{frame.source.path} has {_readout(layout)}, and {layouts.count(usual)} other "
+                f"frames have {_readout(usual)}: open them apart"
+            )
+    if not usual:
+        return {}
+    each = [frame.values for frame in frames if isinstance(frame, DetectorFrame)]
+    return amplifier_coords(
+        usual, {name: np.array([values[name] for values in each]) for name in VALUES}
+    )
+
+
+def _readout(layout: Sequence[Amplifier]) -> str:
+    if not layout:
+        return "one amplifier"
+    return "the amplifiers " + ", ".join(f"{amp.name} {amp.section}" for amp in layout)
 
 
 def _image_attrs(
@@ -167,25 +195,34 @@ def _window(place: tuple[tuple[int, int], int, int]) -> str:
 
 
 def _identity(source: object) -> tuple[object, ...]:
+    if isinstance(source, AssembledImage):
+        pieces = ((_identity(p.source), p.rows, p.columns, p.flipped, p.top, p.left)
+                  for p in source.pieces)  # fmt: skip
+        return source.shape, *pieces
     return tuple(getattr(source, name) for name in source.__slots__)  # type: ignore[attr-defined]
 
 
-def _camera(instrument: Instrument | str | None) -> Instrument:
+def as_instrument(instrument: Instrument | str | None) -> Instrument:
+    """What is known of a camera, from its name too."""
     if isinstance(instrument, str):
         return shipped_instrument(instrument)
     return instrument or Instrument()
 
 
-def _report_unreadable(unreadable: Sequence[Unreadable], paths: Paths) -> None:
+def report_unreadable(found: Scan, paths: Paths) -> None:
+    """Raise for a named file that gives nothing, and warn of what else is left out."""
     named = [paths] if isinstance(paths, str | PathLike) else list(paths)
     files = {os.path.abspath(os.path.expanduser(p)) for p in named}
-    for bad in unreadable:
+    files -= {frame.source.path for frame in found.frames}
+    for bad in found.unreadable:
+        error = FrameError(bad.path, bad.reason, bad.message, bad.hdu)
         if bad.path in files:
-            raise FrameError(bad.path, bad.reason, bad.message, bad.hdu)
-        warnings.warn(f"left out: {bad.path}: {bad.message}", DaskcalWarning, stacklevel=4)
+            raise error
+        warnings.warn(f"left out: {error}", DaskcalWarning, stacklevel=4)
 
 
-def _name(paths: Paths) -> str:
+def said_paths(paths: Paths) -> str:
+    """The paths that a user gave, as text."""
     return str(paths) if isinstance(paths, str | PathLike) else ", ".join(map(str, paths))
 
 

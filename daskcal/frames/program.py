@@ -22,6 +22,8 @@ _AT_ONCE = 1 << 18  # pixels that a step looks at together
 _FAR = 1 << 40
 _EVERYWHERE = Section(-_FAR, _FAR, -_FAR, _FAR)
 
+_EACH = (loop.SHARE, loop.SHARE_TWO, loop.MULTIPLY, loop.SHUTTER)  # by a number of the frame
+
 
 class Program:
     """Operations on the frames of a band, in the order in which they are added.
@@ -32,7 +34,7 @@ class Program:
 
     def __init__(self, raw: Block) -> None:
         if raw.image.dtype.kind == "f":  # of float16 no loop can be compiled
-            raw = replace(raw, image=raw.image.astype(promoted(raw.image.dtype), copy=False))
+            raw = _of_type(raw, promoted(raw.image.dtype))
         self.section = raw.section
         self.flags = raw.mask is not None  # whether a bit may be set
         self._raw = raw
@@ -44,6 +46,7 @@ class Program:
         self._bits: list[_Placed] = []
         self._of_rows: list[np.ndarray] = []
         self._of_columns: list[_Placed] = []
+        self._knots: list[np.ndarray] = []
 
     @property
     def dtype(self) -> np.dtype:
@@ -143,6 +146,37 @@ class Program:
         up = np.nextafter(rounded, value.type(np.inf))
         self._add(loop.FLAG_FROM, -1, int(bit), np.where(rounded < level, up, rounded))
 
+    def subtract_leak(
+        self, factor: np.ndarray, at: int, *, mirrored: bool = False, facing: bool = False
+    ) -> None:
+        """image − factor · the raw value in column `at` + x, or `mirrored` `at` − x.
+
+        Of the same row, or, `facing`, of the row that is read out with it at the other end. One
+        without a value leaves the pixel alone.
+        """
+        x0 = self._raw.section.x0
+        how = loop.MIRRORED * mirrored + loop.FACING * facing
+        self._add(loop.LEAK, how, at - 2 * x0 if mirrored else at, factor)
+
+    def linearise(
+        self, level: np.ndarray, limit: np.ndarray, factors: Sequence[np.ndarray]
+    ) -> None:
+        """level + u·(1 + c₁·u + c₂·u² + ...), u = image − level; nonlinear where u > limit."""
+        self.flags = True
+        self._add(loop.LINEARISE, len(factors), -1, level, limit, *factors)
+
+    def look_up(self, level: np.ndarray, limit: np.ndarray, knots: np.ndarray) -> None:
+        """level + the line between `knots` (knots, 2) at u = image − level; nonlinear as above."""
+        self.flags = True
+        first = sum(map(len, self._knots))
+        self._knots.append(knots)
+        self._add(loop.LOOK_UP, first, first + len(knots), level, limit)
+
+    def shutter(self, delay: np.ndarray, noise: np.ndarray | None, per_second: np.ndarray) -> None:
+        """image / (1 + per_second · delay), and the variances; `noise` is that of the delay."""
+        at = self._plane(delay)
+        self._add(loop.SHUTTER, at, -1 if noise is None else self._plane(noise), per_second)
+
     def keep(self, planes: Sequence[str]) -> None:
         """The variances that are not among `planes` are 0 again; of the mask no_data is left."""
         dropped = 1 * ("variance" not in planes) + 2 * ("variance_shared" not in planes)
@@ -171,6 +205,7 @@ class Program:
             areas,
             np.unique([0, x1 - x0, *areas[:, 2:].flat]),
             _table(self._numbers, (n,), self.dtype),
+            np.concatenate([np.empty((0, 2)), *self._knots]).astype(self.dtype),
             [placed.over(x0, x1) for placed in self._planes],
             [placed.over(x0, x1) for placed in self._bits],
             _table(self._of_rows, (n, rows), self.dtype),
@@ -188,11 +223,15 @@ class Program:
         """After how many operations the shared variance is still the same for all frames."""
         if self._raw.variance_shared is not None:
             return 0
+        shared = False  # whether there is any by now
         for at, (kind, _, b, first) in enumerate(self._operations):
-            if kind == loop.SHARE_SQUARE:
+            if kind == loop.SHARE_SQUARE or (kind == loop.SHUTTER and b >= 0):
                 return at
-            if kind in (loop.SHARE, loop.SHARE_TWO, loop.MULTIPLY) and first >= 0:
-                numbers = np.array(self._numbers[first : first + 1 + (b >= 0)])
+            if shared and kind in (loop.LINEARISE, loop.LOOK_UP):
+                return at
+            shared = shared or kind in (loop.SHARE, loop.SHARE_TWO)
+            if kind in _EACH and first >= 0:
+                numbers = np.array(self._numbers[first : first + 1 + (kind == loop.SHARE_TWO)])
                 one = numbers[:, :1]
                 if not ((numbers == one) | (np.isnan(numbers) & np.isnan(one))).all():
                     return at
@@ -238,6 +277,7 @@ class Prepared:
     areas: np.ndarray
     cuts: np.ndarray
     numbers: np.ndarray
+    knots: np.ndarray
     planes: list[np.ndarray]
     bits: list[np.ndarray]
     of_rows: np.ndarray
@@ -253,15 +293,20 @@ class Prepared:
         value = promoted(self.raw.image.dtype)
         nothing = {p: np.empty((0, 0, 0), np.uint16 if p == "mask" else value) for p in PLANES}
         given = {plane: getattr(self.raw, plane) for plane in PLANES}
+        facing = self.raw.facing
+        none = np.empty((0, 0, 0), self.raw.image.dtype)
         shape = rows.stop - rows.start, self.columns.stop - self.columns.start
         found: int = loop.run(
             *(_locked(nothing[p] if array is None else array) for p, array in given.items()),
+            _locked(none if facing is None else facing.image),
+            _locked(nothing["mask"] if facing is None or facing.mask is None else facing.mask),
             rows.start,
             self.columns.start,
             self.operations,
             self.areas,
             self.cuts,
             self.numbers,
+            self.knots,
             _tuple([plane[rows] for plane in self.planes], value),
             _tuple([plane[rows] for plane in self.bits], np.dtype(np.uint16)),
             self.of_rows,
@@ -273,6 +318,12 @@ class Prepared:
             *(out.get(plane, nothing[plane]) for plane in PLANES),
         )
         return found
+
+
+def _of_type(raw: Block, dtype: np.dtype) -> Block:
+    """A block, and the rows that face it, with an image of a type."""
+    facing = None if raw.facing is None else _of_type(raw.facing, dtype)
+    return replace(raw, image=raw.image.astype(dtype, copy=False), facing=facing)
 
 
 def _locked(array: np.ndarray) -> np.ndarray:

@@ -28,8 +28,15 @@ SHARE_SQUARE = 8  # s + x²·a
 FLAG = 9  # m | bits
 FLAG_FROM = 10  # m | bit where x ≥ f
 KEEP = 11  # m & bits, and v or s are 0 again
+LEAK = 12  # x − f·(raw value at another place of the frame)
+LINEARISE = 13  # f + u·(1 + c₁·u + ...) with u = x − f; v and s times its slope squared
+LOOK_UP = 14  # the same with a table for u
+SHUTTER = 15  # x/(1 + f·a), v and s by its square, s with the noise of a
 
+NONLINEAR = np.uint16(8)
 NO_DATA = np.uint16(16)  # the bit of the mask for "no value here"
+
+MIRRORED, FACING = 1, 2  # of a leak: columns run the other way; from the rows at the other end
 
 
 @nb.njit(error_model="numpy")
@@ -126,6 +133,86 @@ def _flag_from(x, m, level, bit):
 
 
 @nb.njit(error_model="numpy")
+def _leak(x, line, masked, at, step, factor):
+    for k in range(x.size):
+        source = at + step * k
+        if not (masked.size and masked[source] & NO_DATA):
+            x[k] -= factor * x.dtype.type(line[source])
+
+
+@nb.njit(error_model="numpy")
+def _flag_above(x, m, level, limit):
+    for k in range(m.size):
+        m[k] |= NONLINEAR if x[k] - level > limit else np.uint16(0)
+
+
+@nb.njit(error_model="numpy")
+def _linearise(x, v, s, level, limit, factors, i):
+    """u·(1 + c₁·u + c₂·u² + ...), its factor that of the limit beyond it."""
+    one, zero = x.dtype.type(1), level - level
+    for k in range(x.size if v.size or s.size else 0):
+        u = x[k] - level
+        within = limit if u > limit else u
+        slope = zero
+        for c in range(factors.shape[0] - 1, -1, -1):
+            rises = one if u > limit else x.dtype.type(c + 2)
+            slope = (slope + rises * factors[c, i]) * within
+        slope += one
+        if v.size:
+            v[k] *= slope * slope
+        if s.size:
+            s[k] *= slope * slope
+    for k in range(x.size):
+        u = x[k] - level
+        within = limit if u > limit else u
+        more = zero
+        for c in range(factors.shape[0] - 1, -1, -1):
+            more = (more + factors[c, i]) * within
+        x[k] = u * (one + more) + level
+
+
+@nb.njit(error_model="numpy")
+def _look_up(x, v, s, level, knots):
+    """The line between the two knots about u; beyond the first and the last one u + a constant."""
+    last = knots.shape[0] - 1
+    for k in range(x.size):
+        u = x[k] - level
+        if u > knots[0, 0] and u < knots[last, 0]:
+            low, high = 0, last
+            while high - low > 1:
+                middle = (low + high) // 2
+                if knots[middle, 0] <= u:
+                    low = middle
+                else:
+                    high = middle
+            slope = (knots[high, 1] - knots[low, 1]) / (knots[high, 0] - knots[low, 0])
+            x[k] = knots[low, 1] + (u - knots[low, 0]) * slope + level
+            if v.size:
+                v[k] *= slope * slope
+            if s.size:
+                s[k] *= slope * slope
+        else:
+            end = last if u >= knots[last, 0] else 0
+            x[k] = u + (knots[end, 1] - knots[end, 0]) + level
+
+
+@nb.njit(error_model="numpy")
+def _shutter(x, v, s, plane, noise, factor):
+    one = x.dtype.type(1)
+    for k in range(s.size):
+        ratio = one + factor * plane[k]
+        s[k] /= ratio * ratio
+        if noise.size:
+            error = factor * x[k] / (ratio * ratio)
+            s[k] += error * error * noise[k]
+    for k in range(v.size):
+        ratio = one + factor * plane[k]
+        v[k] /= ratio * ratio
+    for k in range(x.size):
+        x[k] /= one + factor * plane[k]
+
+
+@nb.njit(error_model="numpy")
 def _load(raw, x):
     for k in range(x.size):
         x[k] = raw[k]
@@ -154,8 +241,9 @@ def _begin(given, i, y, left, line):
 
 
 def _run(
-    raw, raw_variance, raw_shared, raw_mask, top, left, operations, areas, cuts, numbers, planes,
-    bits, of_rows, of_columns, alike, rows, line, into, image, variance, shared, mask,
+    raw, raw_variance, raw_shared, raw_mask, facing, facing_mask, top, left, operations, areas,
+    cuts, numbers, knots, planes, bits, of_rows, of_columns, alike, rows, line, into, image,
+    variance, shared, mask,
 ):  # fmt: skip
     """Take `rows` rows from `top` on of all frames through the operations.
 
@@ -163,6 +251,8 @@ def _run(
     ----------
     raw, raw_variance, raw_shared, raw_mask : arrays of (frames, rows, columns)
         What the frames are at first. An array of no frames stands for zeros.
+    facing, facing_mask : arrays of (frames, rows, columns)
+        The raw rows that are read out at the same time at the other end; no frames for none.
     top, left : int
         The first row and column of them that is wanted.
     operations : array of int64, (operations, 4)
@@ -175,6 +265,8 @@ def _run(
         Columns of the results, the first and one past the last among them, between which no area
         begins or ends.
     numbers : array of (numbers, frames)
+    knots : array of (knots, 2)
+        Of all tables, one after the other.
     planes, bits : tuples of arrays (rows, columns)
         The loop is compiled for each length that they come in.
     of_rows : array of (tables, frames, rows)
@@ -256,6 +348,24 @@ def _run(
                 _flag(m, bits[a][row, x0:x1])
             elif kind == FLAG_FROM:
                 _flag_from(x, m, f, np.uint16(b))
+            elif kind == LEAK:
+                other, bits_there = raw[i, y], raw_mask[i, y] if not bare else no_bits
+                if a & FACING:
+                    other = facing[i, y]
+                    bits_there = facing_mask[i, y] if facing_mask.shape[0] else no_bits
+                step = -1 if a & MIRRORED else 1
+                _leak(x, other, bits_there, b + step * (left + x0), step, f)
+            elif kind in (LINEARISE, LOOK_UP):
+                _flag_above(x, m, f, numbers[first + 1, i])
+                if kind == LINEARISE:
+                    _linearise(
+                        x, v, t, f, numbers[first + 1, i], numbers[first + 2 : first + 2 + a], i
+                    )
+                else:
+                    _look_up(x, v, t, f, knots[a:b])
+            elif kind == SHUTTER:
+                noise = planes[b][row, x0:x1] if b >= 0 else nothing
+                _shutter(x, v, t, planes[a][row, x0:x1], noise, f)
             elif kind == KEEP:
                 for k in range(m.size):
                     m[k] &= np.uint16(b)

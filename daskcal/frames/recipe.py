@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, ClassVar, Protocol, Self
 import numpy as np
 from dask.base import tokenize
 
-from daskcal.fits import ImageSource, read_pixels
+from daskcal.fits import AssembledImage, ImageSource, read_image
 from daskcal.frames.block import PLANES, Block, promoted
 from daskcal.frames.masks import Flag
 from daskcal.frames.sections import Section
@@ -103,7 +103,7 @@ def with_plane(planes: tuple[str, ...], *names: str) -> tuple[str, ...]:
 
 
 class Source(Protocol):
-    """Where the raw pixels of a recipe come from."""
+    """Where the raw pixels of a recipe come from; `copies` of them are held while they are read."""
 
     @property
     def n_frames(self) -> int: ...
@@ -117,6 +117,8 @@ class Source(Protocol):
     def inputs(self) -> tuple[Input, ...]: ...
     @property
     def token(self) -> str: ...
+    @property
+    def copies(self) -> int: ...
     def take(self, positions: np.ndarray) -> Self: ...
     def reading(self, inputs: tuple[Input, ...]) -> Self: ...
     def read(self, frames: slice, section: Section, arrays: Sequence[np.ndarray]) -> Block: ...
@@ -124,12 +126,13 @@ class Source(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Files:
-    """Raw pixels on disk: a table of byte ranges."""
+    """Raw pixels on disk: a table of byte ranges, several for a frame that is assembled of them."""
 
-    sources: tuple[ImageSource, ...]
+    sources: tuple[ImageSource | AssembledImage, ...]
     section: Section
     token: str
     inputs: tuple[Input, ...] = ()
+    copies: ClassVar[int] = 1
 
     @property
     def n_frames(self) -> int:
@@ -158,7 +161,7 @@ class Files:
         for i, source in enumerate(sources):
             image = block.image[i]
             direct = image if source.dtype == image.dtype else None
-            values, undefined = read_pixels(source, rows, columns, direct)
+            values, undefined = read_image(source, rows, columns, direct)
             if direct is None:
                 image[:] = values
             if undefined is not None:
@@ -182,6 +185,7 @@ class Arrays:
     section: Section
     planes: tuple[str, ...]
     inputs: tuple[Input, ...]
+    copies: ClassVar[int] = 2  # the user's own, and another where something is amiss
 
     @property
     def dtype(self) -> np.dtype:

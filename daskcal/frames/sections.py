@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from daskcal.errors import GeometryError
@@ -48,6 +49,17 @@ class Section:
 
     def __str__(self) -> str:
         return f"[{self.y0}:{self.y1}, {self.x0}:{self.x1}]"
+
+
+def hull(sections: Iterable[Section]) -> Section:
+    """The smallest rectangle that covers all `sections`, of which there is at least one."""
+    held = list(sections)
+    return Section(
+        min(s.y0 for s in held),
+        max(s.y1 for s in held),
+        min(s.x0 for s in held),
+        max(s.x1 for s in held),
+    )
 
 
 def python_section(text: str | slice | tuple[slice, ...], shape: tuple[int, int]) -> Section:

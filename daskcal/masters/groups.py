@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-import re
-import unicodedata
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
+
+from daskcal.frames.detector_names import safe_name
 
 Kind = Literal["bias", "dark", "flat"]
 KINDS: tuple[Kind, ...] = ("bias", "dark", "flat")
@@ -17,7 +17,7 @@ KINDS: tuple[Kind, ...] = ("bias", "dark", "flat")
 EXPOSURE_RTOL = 1e-3
 GAIN_RTOL = 1e-5  # a float32 in one header, a decimal in the next
 
-_MAX_PART, _MAX_NAME = 40, 120
+_MAX_NAME = 120
 READOUT_COLUMNS = (
     "detector",
     "binning",
@@ -155,7 +155,7 @@ def group_masters(table: Any) -> tuple[MasterGroup, ...]:
     tuple of MasterGroup
         Sorted by kind, then by key; frames keep the table's order.
     """
-    readouts: list[Readout] = []  # one of each, so that gains that differ by rounding are one
+    readouts: dict[Readout, list[Readout]] = {}  # gains that differ by rounding are one
     found: dict[MasterKey, list[int]] = {}
     darks: dict[Readout, list[tuple[float, int]]] = {}
     needed = [name for name in _COLUMNS if name in table.columns]
@@ -185,17 +185,16 @@ def group_masters(table: Any) -> tuple[MasterGroup, ...]:
 def name_groups(groups: Sequence[MasterGroup]) -> dict[MasterKey, str]:
     """A name for each master: safe as a file name on any system, distinct, the same every time.
 
-    What tells two masters of one name apart (kind of flat, detector, binning, shape, gain, mode) is
-    added where needed only; a number follows where the texts themselves look alike on disk.
+    What tells masters of one name apart (kind of flat, detector, binning, shape, gain, mode) is
+    added, the first of these that do; a number follows where the texts themselves look alike on
+    disk.
     """
     keys = sorted((group.key for group in groups), key=_sorting)
     alike: dict[str, list[MasterKey]] = {}
     for key in keys:
         plain = key.filter.lower() if key.kind == "flat" else key.name
         alike.setdefault(f"{key.kind} {plain}", []).append(key)
-    wanted = {
-        key: _with_parts(key, alike_keys) for alike_keys in alike.values() for key in alike_keys
-    }
+    wanted = {key: name for same in alike.values() for key, name in _with_parts(same).items()}
     names: dict[MasterKey, str] = {}
     taken: set[str] = set()
     # texts that are safe as they are come first and keep their names; then the first of each name;
@@ -211,18 +210,6 @@ def name_groups(groups: Sequence[MasterGroup]) -> dict[MasterKey, str]:
     return {key: names[key] for key in keys}
 
 
-def safe_name(text: str) -> str:
-    """Text from a header as a part of a file name: letters, digits, ``_-+`` and inner dots.
-
-    Never empty, never a path, at most 40 characters; different texts may give the same name.
-    """
-    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
-    plain = re.sub(r"['\"`´^]", "", plain)
-    plain = re.sub(r"[^A-Za-z0-9_.+-]+", "_", plain)
-    plain = re.sub(r"\.{2,}", "_", plain)[:_MAX_PART].strip("_.-")
-    return plain or "unnamed"
-
-
 def exposure_text(seconds: float) -> str:
     """An exposure with four significant digits (as many as grouping tells apart): ``300 s``."""
     if not math.isfinite(seconds):
@@ -232,14 +219,13 @@ def exposure_text(seconds: float) -> str:
     return (text.rstrip("0").rstrip(".") if "." in text else text) + " s"
 
 
-def _known(readout: Readout, readouts: list[Readout]) -> Readout:
+def _known(readout: Readout, readouts: dict[Readout, list[Readout]]) -> Readout:
     """The first readout seen that is the same as this but for the rounding of its gain."""
-    for seen in readouts:
-        rest = (seen.detector, seen.binning, seen.window, seen.readout_mode)
-        mine = (readout.detector, readout.binning, readout.window, readout.readout_mode)
-        if rest == mine and same_number(seen.gain, readout.gain):
+    alike = readouts.setdefault(replace(readout, gain=None), [])
+    for seen in alike:
+        if same_number(seen.gain, readout.gain):
             return seen
-    readouts.append(readout)
+    alike.append(readout)
     return readout
 
 
@@ -285,12 +271,17 @@ _PARTS: tuple[Callable[[MasterKey], str], ...] = (
 )
 
 
-def _with_parts(key: MasterKey, alike: list[MasterKey]) -> str:
-    """The key's name, and each property in which it and the keys of the same name differ."""
-    differing = [part for part in _PARTS if len({part(other) for other in alike}) > 1]
-    return "_".join([key.name, *(safe_name(part(key)) for part in differing)])[:_MAX_NAME].rstrip(
-        "_.-"
-    )
+def _with_parts(alike: list[MasterKey]) -> dict[MasterKey, str]:
+    """The keys' name, and each property that tells more of them apart than those before it."""
+    parts: dict[MasterKey, tuple[str, ...]] = dict.fromkeys(alike, ())
+    for part in _PARTS:
+        longer = {key: (*told, part(key)) for key, told in parts.items()}
+        if len(set(longer.values())) > len(set(parts.values())):
+            parts = longer
+    return {
+        key: "_".join([key.name, *map(safe_name, told)])[:_MAX_NAME].rstrip("_.-")
+        for key, told in parts.items()
+    }
 
 
 def _untaken(name: str, taken: set[str]) -> str:

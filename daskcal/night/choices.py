@@ -115,6 +115,8 @@ def duplicates(
 
 
 def _same_bytes(one: Frame, other: Frame) -> bool:
+    if one.source.path == other.source.path:
+        return False  # two detectors of one file, however alike they are
     try:
         return filecmp.cmp(one.source.path, other.source.path, shallow=False)
     except OSError:  # whatever is wrong with a file is found, and named, when it is read

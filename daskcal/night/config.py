@@ -13,6 +13,7 @@ from daskcal.errors import ConfigError, nearest
 from daskcal.frames.instrument import shipped_instruments
 from daskcal.night.config_errors import explain
 from daskcal.night.config_keys import ClassifyRule, NightConfig
+from daskcal.night.config_signature import files_of_signature
 from daskcal.night.config_table import parse_section
 from daskcal.strict import strict_keywords
 
@@ -64,7 +65,11 @@ def load_config(path: str | Path | None = None) -> NightConfig:
     file = Path(path)
     values = _parse(_read(file), str(file))
     base = values.get("extends", "")
-    _resolve_mask(values, file)
+    detectors = values.get("detectors")
+    for one in (values, *(detectors.values() if isinstance(detectors, dict) else ())):
+        if isinstance(one, dict):
+            _resolve_mask(one, file)
+            _resolve_signature(one, file)
     if isinstance(base, str) and base:
         values = _merge(_camera_values(base, f"{file}: extends"), values)
     return _validate(values, str(file))
@@ -107,13 +112,24 @@ def _validate(values: dict[str, Any], where: str) -> NightConfig:
 
 def _resolve_mask(values: dict[str, Any], file: Path) -> None:
     table = values.get("mask")
-    given = table.get("bad_pixels") if isinstance(table, dict) else None
+    if isinstance(table, dict) and "bad_pixels" in table:
+        found = _found(table["bad_pixels"], "mask.bad_pixels", file)
+        values["mask"] = {**table, "bad_pixels": found}
+
+
+def _resolve_signature(values: dict[str, Any], file: Path) -> None:
+    for table, key, dotted in files_of_signature(values):
+        table[key] = _found(table[key], dotted, file)
+
+
+def _found(given: Any, key: str, file: Path) -> Any:
+    """A path that the config `file` gives, from its own folder on; what is no path as it is."""
     if not isinstance(given, str) or given == "none" or "://" in given:
-        return
+        return given
     found = file.parent.resolve() / given
     if not found.is_file():
-        raise ConfigError(f"{file}: mask.bad_pixels = {given!r}: there is no file {found}")
-    values["mask"] = {**values["mask"], "bad_pixels": str(found)}
+        raise ConfigError(f"{file}: {key} = {given!r}: there is no file {found}")
+    return str(found)
 
 
 def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:

@@ -9,10 +9,28 @@ from pydantic import Field, field_validator, model_validator
 
 from daskcal.errors import nearest
 from daskcal.fits.keywords import DEFAULT_KEYWORDS
+from daskcal.frames.amplifiers import CORNERS
 from daskcal.masters.match import Rules
 from daskcal.night.config_combine import CombineKinds
 from daskcal.night.config_errors import Unset
-from daskcal.night.config_table import Count, NotNegative, Positive, Section, Table, Words
+from daskcal.night.config_signature import (
+    Crosstalk,
+    Fringe,
+    GainRatios,
+    Illumination,
+    Linearity,
+    Saturation,
+    Shutter,
+)
+from daskcal.night.config_table import (
+    Count,
+    FitsSection,
+    NotNegative,
+    Positive,
+    Section,
+    Table,
+    Words,
+)
 from daskcal.night.query import parse_query
 
 ImageType = Literal["bias", "dark", "flat", "science", "other"]
@@ -23,6 +41,40 @@ FlatKind = Literal["dome", "sky", "twilight", ""]
 Switch = Literal["auto"] | bool
 
 NORMALISED_NAMES = tuple(DEFAULT_KEYWORDS.aliases)
+
+
+class Amplifier(Table):
+    """One amplifier of a detector that is read through several, or several alike; the headers say
+    what is not given. Sections are as FITS headers write them, and * is a whole axis."""
+
+    name: str = Field(
+        description="Its name: EXTNAME of its HDU, or a glob of several; with a data_section, any.",
+        examples=["left"],
+    )
+    data_section: FitsSection = Field(
+        default="", description="Its pixels that see light.", examples=["[1:1024,*]"]
+    )
+    overscan_section: FitsSection = Field(
+        default="", description="Its overscan.", examples=["[2049:2080,*]"]
+    )
+    detector_section: FitsSection = Field(
+        default="",
+        description="Where its light falls on the detector, in unbinned pixels; ranges that run "
+        "backwards are flips.",
+        examples=["[1:1024,*]"],
+    )
+    readout: Literal["", *CORNERS] = Field(  # type: ignore[valid-type]
+        default="", description="The corner that is read first."
+    )
+    gain: Annotated[Positive | None, Unset("header")] = Field(
+        default=None, description="Gain in electron/adu."
+    )
+    rdnoise: Annotated[NotNegative | None, Unset("header")] = Field(
+        default=None, description="Read noise in electron."
+    )
+    saturation: Annotated[Positive | None, Unset("header")] = Field(
+        default=None, description="Raw value in adu at which a pixel counts as saturated."
+    )
 
 
 class Instrument(Table):
@@ -51,10 +103,11 @@ class Instrument(Table):
     detector: Annotated[str | None, Unset("header")] = Field(
         default=None, description="Name of the detector, given to every frame."
     )
-    hdu: Annotated[Count | str | None, Unset("first")] = Field(
+    hdu: Annotated[Count | str | None, Unset("every detector")] = Field(
         default=None,
-        description="Number or name of the HDU to read; 'first' is the first with an image.",
+        description="Number or name of the HDU to read; without it every detector of a file is.",
     )
+    amplifiers: tuple[Amplifier, ...] = Field(default=(), strict=False, description="")
 
 
 class ClassifyRule(Table):
@@ -117,7 +170,7 @@ class Overscan(Table):
     section: Section = Field(
         default="header",
         description="Overscan pixels: '[:, 2055:]' as in Python, 'fits [2056:2148,1:4128]' as in "
-        "headers, 'header' (BIASSEC, where there is one) or 'none'.",
+        "headers, 'header' (BIASSEC, where there is one, or each amplifier's own) or 'none'.",
     )
     method: Literal["median", "mean"] = Field(
         default="median", description="Statistic of the pixels."
@@ -203,6 +256,11 @@ class Flat(Table):
     normalise: Literal["mean", "median"] = Field(
         default="mean", description="Statistic of its good pixels that becomes 1."
     )
+    normalise_over: Literal["detector", "mosaic"] = Field(
+        default="detector",
+        description="Over what that is 1: each detector, or all of a mosaic together, which takes "
+        "their relative throughput out too (with output.gain_correct; else that in adu).",
+    )
     min_value: NotNegative = Field(
         default=0.1, description="Pixels of the normalised flat below this are masked as low_flat."
     )
@@ -277,6 +335,21 @@ class Output(Table):
         return words
 
 
+class DetectorTables(Table):
+    """What differs for one detector of a mosaic: tables in place of those of all detectors."""
+
+    saturation: Saturation | None = Field(default=None, description="")
+    crosstalk: Crosstalk | None = Field(default=None, description="")
+    overscan: Overscan | None = Field(default=None, description="")
+    linearity: Linearity | None = Field(default=None, description="")
+    trim: Trim | None = Field(default=None, description="")
+    gain_ratios: GainRatios | None = Field(default=None, description="")
+    shutter: Shutter | None = Field(default=None, description="")
+    illumination: Illumination | None = Field(default=None, description="")
+    fringe: Fringe | None = Field(default=None, description="")
+    mask: Mask | None = Field(default=None, description="")
+
+
 class NightConfig(Table):
     """A night's configuration. Every key has a default, so that none need be given."""
 
@@ -302,16 +375,29 @@ class NightConfig(Table):
         default=(), description="", examples=["rule"]
     )
     select: Select = Field(default=Select(), description="")
+    saturation: Saturation = Field(default=Saturation(), description="")
+    crosstalk: Crosstalk = Field(default=Crosstalk(), description="")
     overscan: Overscan = Field(default=Overscan(), description="")
+    linearity: Linearity = Field(default=Linearity(), description="")
     trim: Trim = Field(default=Trim(), description="")
+    gain_ratios: GainRatios = Field(default=GainRatios(), description="")
     bias: Bias = Field(default=Bias(), description="")
     dark: Dark = Field(default=Dark(), description="")
+    shutter: Shutter = Field(default=Shutter(), description="")
     flat: Flat = Field(default=Flat(), description="")
+    illumination: Illumination = Field(default=Illumination(), description="")
+    fringe: Fringe = Field(default=Fringe(), description="")
     combine: CombineKinds = Field(default=CombineKinds(), description="")
     mask: Mask = Field(default=Mask(), description="")
     match: MatchTable = Field(default=MatchTable(), description="")
     variance: Variance = Field(default=Variance(), description="")
     output: Output = Field(default=Output(), description="")
+    detectors: dict[str, DetectorTables] = Field(
+        default={},
+        description="Tables of single detectors of a mosaic, by the name that `daskcal ls` shows, "
+        "in place of those above: " + ", ".join(DetectorTables.model_fields) + ".",
+        examples=["CCD1.crosstalk.matrix = [[0, 2e-4], [1e-4, 0]]"],
+    )
 
     @field_validator("keywords")
     @classmethod
@@ -332,6 +418,13 @@ class NightConfig(Table):
                 "that holds its bias cannot be scaled"
             )
         return self
+
+    def of_detector(self, name: str) -> NightConfig:
+        """The config that holds for one detector."""
+        own = self.detectors.get(name)
+        if own is None:
+            return self
+        return self.model_copy(update={key: table for key, table in own if table is not None})
 
     def rules(self, *, has_bias: bool) -> Rules:
         """The rules by which frames find their masters.

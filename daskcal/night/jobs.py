@@ -115,6 +115,14 @@ def plan_jobs(config: NightConfig, table: pd.DataFrame, used: np.ndarray) -> Job
     return Jobs(tuple(builder.jobs), tuple(builder.missing), tuple(builder.messages))
 
 
+def frame_names(rows: pd.DataFrame) -> list[str]:
+    """Names of the products of single frames, without ``.fits``, from rows of the table."""
+    detectors = rows["detector"].where(rows["detectors"] > 1, "")
+    return product_names(
+        [str(path) for path in rows["path"]], [int(hdu) for hdu in rows["hdu"]], list(detectors)
+    )
+
+
 def used_masters(jobs: Iterable[Job]) -> set[str]:
     """Names of the masters that a job takes."""
     return {name for job in jobs for name in job.master_names}
@@ -163,7 +171,7 @@ class _Builder:
         """A job for each science frame."""
         science = np.flatnonzero(self.used & (self.table["imagetyp"] == "science").to_numpy())
         rows = self.table.iloc[science]
-        names = product_names([str(p) for p in rows["path"]], [int(h) for h in rows["hdu"]])
+        names = frame_names(rows)
         for i, name in zip(science, names, strict=True):
             self._calibrated(f"science/{name}.fits", "science", (int(i),))
         if science.size:

@@ -46,6 +46,8 @@ class FrameEntry:
         Seconds; NaN where unknown.
     date_obs : str
         ISO time, UTC; "" where unknown.
+    detector : str
+        "" where unknown.
     reason : str
         Why it was skipped or failed (required then); what it was used for.
     """
@@ -60,6 +62,13 @@ class FrameEntry:
     filter: str = ""
     object: str = ""
     date_obs: str = ""
+    detector: str = ""
+
+    @property
+    def place(self) -> str:
+        """Path, and detector or HDU where it lies in an extension, for people."""
+        within = self.detector or f"HDU {self.hdu}"
+        return f"{self.path} [{within}]" if self.hdu else self.path
 
     def __post_init__(self) -> None:
         choose("status", self.status, FRAME_STATUS)

@@ -13,7 +13,8 @@ import numpy as np
 
 from daskcal.errors import FrameError, UnitError
 from daskcal.fits import DEFAULT_KEYWORDS, Frame, Unreadable, is_product, scan
-from daskcal.frames.instrument import Instrument
+from daskcal.frames.assembled import assembled
+from daskcal.frames.instrument import AmplifierSetup, Instrument
 from daskcal.frames.table import frame_table, header_columns
 from daskcal.frames.units import unit_word
 from daskcal.night.choices import choose_frames, duplicates, others, said
@@ -21,6 +22,7 @@ from daskcal.night.classify import classify
 from daskcal.night.config import NightConfig, load_config
 from daskcal.night.jobs import Job, Missing, plan_jobs
 from daskcal.night.ledger import Choice
+from daskcal.night.mosaics import lacking_detectors, require_one_detector, unknown_detectors
 from daskcal.strict import strict_keywords
 
 if TYPE_CHECKING:
@@ -40,7 +42,7 @@ class Plan:
     frames, table : tuple of Frame, pandas.DataFrame
         Every raw frame, and a row of normalised values for each.
     unreadable : tuple of Unreadable
-        Files that give no frame.
+        Files, and extensions of files, that give no frame.
     choices : tuple of Choice
         What the user chose to leave out.
     skipped : mapping of int to str
@@ -66,6 +68,10 @@ class Plan:
         """The path of frame `i` below the night's folder, for people."""
         return relative(self.frames[i].source.path, self.folder)
 
+    def label(self, i: int) -> str:
+        """The same, with the detector where its file holds several."""
+        return labels(self.frames[i : i + 1], self.table.iloc[[i]], self.folder)[0]
+
     def __str__(self) -> str:
         from daskcal.night.plan_text import plan_text
 
@@ -78,6 +84,14 @@ def relative(path: str, folder: Path) -> str:
     if path.startswith(inside):  # of nearly every frame of a night, and a `Path` takes its time
         return path[len(inside) :]
     return str(Path(path).relative_to(folder)) if Path(path).is_relative_to(folder) else path
+
+
+def labels(frames: Sequence[Frame], table: pd.DataFrame, folder: Path) -> list[str]:
+    """What people call frames: the path below the night's folder, and the detector of mosaics."""
+    return [
+        relative(frame.source.path, folder) + (f" [{detector}]" if frame.of > 1 else "")
+        for frame, detector in zip(frames, table["detector"], strict=True)
+    ]
 
 
 def instrument_of(config: NightConfig) -> Instrument:
@@ -93,6 +107,7 @@ def instrument_of(config: NightConfig) -> Instrument:
         bias_level=given.bias_level,
         hdu=given.hdu,
         keywords=DEFAULT_KEYWORDS.extended(aliases, dict(config.types)),
+        amplifiers=tuple(AmplifierSetup(**dict(each)) for each in given.amplifiers),
     )
 
 
@@ -135,13 +150,14 @@ def plan_night(
     if not folder.is_dir():
         raise FrameError(str(raw), "missing", "is not a folder; give the folder of raw frames")
     settings = config if isinstance(config, NightConfig) else load_config(_path(config))
-    found = scan(folder, hdu=settings.instrument.hdu)
+    camera = instrument_of(settings)
+    found = assembled(scan(folder, hdu=camera.hdu, detectors=True), camera)
     frames = tuple(frame for frame in found.frames if not is_product(frame.header))
     ours = len(found.frames) - len(frames)
     if not frames:
         raise FrameError(str(raw), "no-image", _nothing(found.unreadable, ours))
     table = _table(frames, settings, folder)
-    names = [relative(frame.source.path, folder) for frame in frames]
+    names = labels(frames, table, folder)
     globs = [exclude] if isinstance(exclude, str) else list(exclude)
     choices, skipped = choose_frames(table, settings, select, globs, folder, names)
     skipped |= duplicates(frames, skipped, names)
@@ -149,6 +165,7 @@ def plan_night(
     _require_units(table, skipped, settings)
     jobs = plan_jobs(settings, table, np.array([i not in skipped for i in range(len(frames))]))
     notes = [f"{ours} products of daskcal among the files are left alone"] if ours else []
+    notes += [*unknown_detectors(settings, table), *lacking_detectors(table, folder)]
     notes += [f"{said(choice)} leaves out no frame" for choice in choices if not choice.frames]
     return Plan(
         folder,
@@ -188,6 +205,7 @@ def _table(frames: tuple[Frame, ...], config: NightConfig, folder: Path) -> pd.D
     table = frame_table(frames, camera.keywords)
     headers = pd.DataFrame(header_columns(frames), index=table.index)
     table = pd.concat([table, headers], axis=1)
+    require_one_detector(config, frames)
     for name in ("gain", "rdnoise", "detector"):
         value = getattr(config.instrument, name)
         if value is not None:

@@ -31,12 +31,12 @@ def plan_text(plan: Plan) -> str:
     if plan.jobs:
         lines += ["", "will be made:"]
     taken = used_masters(plan.jobs)
-    for jobs in _alike(plan.jobs):
+    for jobs in _alike(plan, taken):
         lines += _made(plan, jobs, taken)
     missing = _grouped((m.reason, m.name) for m in plan.missing)
     lines += _section("cannot be made:", missing)
-    lost = [f"  {bad.path}: {bad.message}" for bad in plan.unreadable]
-    skipped = _grouped((why, plan.relative(i)) for i, why in sorted(plan.skipped.items()))
+    lost = [f"  {bad}" for bad in plan.unreadable]
+    skipped = _grouped((why, plan.label(i)) for i, why in sorted(plan.skipped.items()))
     lines += _section("cannot be read:", lost)
     if len(skipped) > REASONS:
         skipped = [
@@ -105,26 +105,42 @@ def _exposures(times: Sequence[float]) -> str:
     return f"{counts[0][0]} to {counts[-1][0]} s"
 
 
-def _alike(jobs: Sequence[Job]) -> list[list[Job]]:
-    """Each master alone; science frames together where they have the same masters."""
-    keys = ((j.name, ()) if j.kind != "science" else ("", j.master_names) for j in jobs)
-    return list(_gather(zip(keys, jobs, strict=True)).values())
+def _alike(plan: Plan, taken: set[str]) -> list[list[Job]]:
+    """What is said at once: a master of all detectors, and science frames with the same of those.
+
+    A detector of which a frame is lacking stands alone.
+    """
+    groups: dict[Hashable, list[Job]] = {}
+    group_of: dict[str, Hashable] = {}
+    for job in plan.jobs:
+        key: Hashable = ("", *(group_of[name] for name in job.master_names))
+        if job.kind != "science":
+            files = tuple(plan.frames[i].source.path for i in job.frames)
+            mosaic = plan.frames[job.frames[0]].of > 1
+            key = group_of[job.name] = (job.kind, job.name in taken, files if mosaic else job.name)
+        groups.setdefault(key, []).append(job)
+    return list(groups.values())
 
 
 def _made(plan: Plan, jobs: list[Job], taken: set[str]) -> list[str]:
     first = jobs[0]
-    if len(jobs) > 1:
+    idle = "" if first.kind == "science" or first.name in taken else ", which nothing takes"
+    if len(jobs) > 1 and first.kind != "science":
+        names = _names([job.name for job in jobs])
+        what = f"{names} from {_count(len(first.frames), 'frame')} each{idle}"
+    elif len(jobs) > 1:
         what = f"{_count(len(jobs), 'frame')}: {_names([job.name for job in jobs])}"
     elif first.kind == "science":
-        what = f"{first.name} from {plan.relative(first.frames[0])}"
+        what = f"{first.name} from {plan.label(first.frames[0])}"
     else:
-        idle = "" if first.name in taken else ", which nothing takes"
         what = f"{first.name} from {_count(len(first.frames), 'frame')}{idle}"
     lines = [f"  {what}"]
-    for name in first.master_names:
-        reasons = dict.fromkeys(r for job in jobs for r in job.reasons if r.startswith(f"{name}:"))
+    for position, name in enumerate(first.master_names):
+        named = {job.master_names[position] for job in jobs}
+        reasons = dict.fromkeys(r for j in jobs for r in j.reasons if r.partition(":")[0] in named)
         more = f" (and {len(reasons) - 1} alike)" if len(reasons) > 1 else ""
-        lines += [f"      {reason}{more}" for reason in list(reasons)[:1]]
+        says = next((r for r in reasons if r.startswith(f"{name}:")), "")
+        lines += [f"      {says}{more}"] if says else []
     return lines
 
 

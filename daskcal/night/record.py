@@ -9,6 +9,7 @@ from typing import Literal
 
 import daskcal
 from daskcal.errors import FrameError
+from daskcal.fits import AssembledImage, Frame
 from daskcal.night.jobs import Job, Missing
 from daskcal.night.ledger import FrameEntry, Input, Ledger, ProductEntry
 from daskcal.night.plan import Plan, relative
@@ -63,7 +64,9 @@ class Record:
     def blame(self, error: FrameError, frames: Sequence[int]) -> int | None:
         """The frame that an error is about, noted as failed; None where it is none of `frames`."""
         for i in frames:
-            if self.plan.frames[i].source.path == error.path:
+            frame = self.plan.frames[i]
+            elsewhere = frame.of > 1 and error.hdu not in (None, *_hdus(frame))
+            if frame.source.path == error.path and not elsewhere:
                 self.failed[i] = error.message
                 return i
         return None
@@ -132,6 +135,7 @@ class Record:
             imagetyp=str(row["imagetyp"]), exptime=float(row["exptime"]),
             filter=str(row["filter"]), object=str(row["object"]),
             date_obs="" if row["date_obs"] != row["date_obs"] else row["date_obs"].isoformat(),
+            detector=str(row["detector"]),
         )  # fmt: skip
 
     def _fate(self, i: int) -> tuple[Literal["used", "skipped", "failed"], str]:
@@ -141,6 +145,13 @@ class Record:
             return "used", f"in {self.made_of[i]}"
         reasons = (self.plan.skipped.get(i), self.unmade.get(i), "nothing was made of it")
         return "skipped", next(reason for reason in reasons if reason)
+
+
+def _hdus(frame: Frame) -> set[int]:
+    """The HDUs that hold the pixels of a frame: several where its amplifiers have their own."""
+    if isinstance(frame.pixels, AssembledImage):
+        return {piece.source.hdu for piece in frame.pixels.pieces}
+    return {frame.source.hdu}
 
 
 def _now() -> str:

@@ -23,8 +23,9 @@ from daskcal.frames.open import frames_dataset
 from daskcal.frames.steps import spelled_out
 from daskcal.night.config import NightConfig
 from daskcal.night.config_keys import Output
-from daskcal.night.jobs import Job
+from daskcal.night.jobs import Job, frame_names
 from daskcal.night.ledger import Ledger, ProductEntry, write_ledger
+from daskcal.night.mosaic_flats import MosaicFlats
 from daskcal.night.output import check_output, check_targets, make_folders
 from daskcal.night.plan import Plan, instrument_of, plan_night
 from daskcal.night.progress import Watch
@@ -33,7 +34,7 @@ from daskcal.night.recipes import calibration_arguments, combine_arguments, nois
 from daskcal.night.record import Record
 from daskcal.night.report import write_report
 from daskcal.plot import read_image
-from daskcal.products import PLANES, product_names, to_fits
+from daskcal.products import PLANES, to_fits
 from daskcal.strict import strict_keywords
 
 
@@ -126,9 +127,11 @@ class Run:
     record: Record = field(init=False)
     opened: dict[str, xr.Dataset] = field(default_factory=dict)
     hot: dict[str, xr.Dataset] = field(default_factory=dict)
+    flats: MosaicFlats = field(init=False)
 
     def __post_init__(self) -> None:
         self.record = Record(self.plan)
+        self.flats = MosaicFlats(self.plan)
 
     @property
     def settings(self) -> Output:
@@ -224,7 +227,10 @@ class Run:
             kind: [self.opened[name] for name in names] for kind, names in job.masters.items()
         }
         masters["hot"] = self._hot(job) if job.kind == "science" else []
-        arguments, messages = calibration_arguments(self.plan.config, job, frames, masters)
+        config = self.plan.config.of_detector(self.plan.table["detector"].iloc[job.frames[0]])
+        arguments, messages = calibration_arguments(config, job, frames, masters)
+        if "flat" in arguments and self.flats.wanted:
+            arguments["flat"]["normalise"] = self.flats.norm(job.masters["flat"][0], self.opened)
         done = calibrate(frames, **arguments)
         self.note([*messages, *noise_unknown(self.plan.config, frames, done)])
         return done
@@ -254,7 +260,7 @@ class Run:
             return [self._made(job, job.name, written, steps(calibrated))]
         beside = self._keep(job, calibrated, kept) if kept else []
         options = combine_arguments(getattr(self.plan.config.combine, job.kind))
-        master = combine(calibrated, **options)
+        master = combine(calibrated, **self.flats.scaled(job, calibrated, options))
         master.attrs["inputs"] = [self.plan.relative(i) for i in job.frames]
         path = self.folder / job.name
         (written,) = to_fits(master, path, overwrite=True)
@@ -286,8 +292,7 @@ class Run:
     def _kept_names(self, masters: Sequence[Job]) -> dict[int, str]:
         """Where the calibrated frames of masters go."""
         every = [i for job in masters for i in job.frames]
-        sources = [self.plan.frames[i].source for i in every]
-        stems = product_names([s.path for s in sources], [s.hdu for s in sources])
+        stems = frame_names(self.plan.table.iloc[every])
         return {i: f"calibrated/{stem}.fits" for i, stem in zip(every, stems, strict=True)}
 
     def _made(self, job: Job, name: str, written: Written, done: list[Any]) -> ProductEntry:

@@ -13,8 +13,9 @@ import xarray as xr
 
 from daskcal.errors import DaskcalError, FrameError
 from daskcal.fits.write import Written
+from daskcal.frames.detector_names import safe_name
 from daskcal.frames.steps import spelled_out
-from daskcal.masters.groups import Readout, safe_name
+from daskcal.masters.groups import Readout
 from daskcal.night.jobs import Job
 from daskcal.night.ledger import ProductEntry
 from daskcal.night.plan import Plan

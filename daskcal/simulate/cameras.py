@@ -95,6 +95,47 @@ class Series:
 
 
 @dataclass(frozen=True, slots=True)
+class Amplifier:
+    """One of the four amplifiers of a chip of a mosaic.
+
+    Attributes
+    ----------
+    gain, rdnoise, bias_level : float
+        electron/adu, electron, adu.
+    bend : float
+        What makes its values proportional to the charge again: u·(1 + bend·u), u in adu above the
+        bias.
+    """
+
+    gain: float
+    rdnoise: float
+    bias_level: float
+    bend: float
+
+
+@dataclass(frozen=True, slots=True)
+class Chip:
+    """One detector of a mosaic, read through four amplifiers at its corners.
+
+    Attributes
+    ----------
+    name : str
+        In EXTNAME.
+    throughput : float
+        What it makes of the light, against the others.
+    amplifiers : tuple of Amplifier
+        Bottom left, bottom right, top left, top right.
+    crosstalk : tuple of tuple of float
+        In row v and column s the part of amplifier s that appears in amplifier v.
+    """
+
+    name: str
+    throughput: float
+    amplifiers: tuple[Amplifier, ...]
+    crosstalk: tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Camera:
     """One camera and its night.
 
@@ -133,6 +174,8 @@ class Camera:
         Seconds for which charge gathers beyond the exposure; in DARKTIME.
     arcsec : float
         Size of a pixel on the sky.
+    chips : tuple of Chip
+        The detectors of a mosaic, each of `size`; gain, read noise and bias level are theirs.
     """
 
     name: str
@@ -157,6 +200,7 @@ class Camera:
     dead_column: float = 1 / 32
     darktime_extra: float = 0.0
     filters: tuple[str, ...] = ()
+    chips: tuple[Chip, ...] = ()
 
     def geometry(self, size: tuple[int, int] | None = None) -> Geometry:
         """The geometry of a frame whose kept area has `size` rows and columns."""
@@ -311,4 +355,66 @@ ASPEN = Camera(
     ),
 )  # fmt: skip
 
-CAMERAS = {camera.name: camera for camera in (GENERIC, LFC, ASPEN)}
+_BENDS = (1.2e-6, 0.7e-6, 1.6e-6, 0.4e-6)  # 1/adu: 2 to 8 % at 50,000 adu
+
+
+def _chip(number: int, throughput: float) -> Chip:
+    """A chip whose amplifiers differ from one another, and from those of the other chips."""
+    amplifiers = tuple(
+        Amplifier(
+            gain=1.3 + 0.12 * number + 0.09 * i,
+            rdnoise=4.0 + 0.5 * number + 0.8 * i,
+            bias_level=900.0 + 110 * number + 35 * i,
+            bend=_BENDS[(i + number) % 4],
+        )
+        for i in range(4)
+    )
+    leaks = tuple(
+        tuple(0.0 if v == s else 1e-4 * (1 + (2 * v + s + number) % 4) for s in range(4))
+        for v in range(4)
+    )
+    return Chip(f"CCD{number + 1}", throughput, amplifiers, leaks)
+
+
+def _mosaic_series(name: str, hour: int, sky: float) -> tuple[Series, Series]:
+    flats = Series(
+        "flat", "DOMEFLAT", "dome flat", name, 10, (8.0,), f"2024-11-02T{hour:02d}:00:00", 70,
+        f"flat_{name}_{{n:03d}}", (1,), (22e3,),
+    )  # fmt: skip
+    science = Series(
+        "science", "OBJECT", "NGC 7789", name, 10, (120.0,), f"2024-11-02T{hour + 4:02d}:00:00",
+        160, f"ngc7789_{name}_{{n:03d}}", (1,), (sky,),
+    )  # fmt: skip
+    return flats, science
+
+
+# Four chips in a square, 60 exposures.
+MOSAIC = Camera(
+    name="mosaic",
+    size=(1024, 1024),
+    overscan=24,
+    gain=1.5,
+    rdnoise=6.0,
+    bias_level=1000.0,
+    drift=2.0,
+    dark_rate=0.02,
+    vignetting=0.1,
+    donuts=3,
+    arcsec=0.4,
+    suffix=".fits",
+    filters=("g", "r"),
+    series=(
+        Series(
+            "bias", "ZERO", "bias", "", 15, (0.0,), "2024-11-01T22:00:00", 40, "bias_{n:03d}", (1,)
+        ),
+        Series(
+            "dark", "DARK", "dark", "", 5, (120.0,), "2024-11-01T22:20:00", 160, "dark_{n:03d}",
+            (1,),
+        ),
+        *_mosaic_series("g", 0, 4.0),
+        *_mosaic_series("r", 1, 9.0),
+    ),
+    chips=tuple(_chip(i, throughput) for i, throughput in enumerate((1.0, 0.86, 1.12, 0.95))),
+)  # fmt: skip
+
+CAMERAS = {camera.name: camera for camera in (GENERIC, LFC, ASPEN, MOSAIC)}

@@ -191,12 +191,17 @@ def _aspen(shot: Shot) -> Iterator[Card]:
         yield "OBSERVAT", "Paul P. Feder Observatory", "Observatory name"
 
 
-def _pointing(shot: Shot, ra: float, dec: float) -> Iterator[Card]:
-    """Where the telescope points (degrees); for science frames, the coordinates of the pixels."""
+def pointing(ra: float, dec: float, shot: Shot) -> Iterator[Card]:
+    """Where the telescope points (degrees)."""
     yield "RA", _clock(ra / 15), "hours"
     yield "DEC", _clock(dec, sign=True), "degrees"
     yield "EQUINOX", 2000.0, ""
     yield "AIRMASS", round(1.05 + 0.02 * shot.index, 3), ""
+
+
+def _pointing(shot: Shot, ra: float, dec: float) -> Iterator[Card]:
+    """The same, and for science frames the coordinates of the pixels."""
+    yield from pointing(ra, dec, shot)
     if shot.series.kind != "science":
         return
     ny, nx = shot.geometry.ny, shot.geometry.nx

@@ -18,12 +18,14 @@ from daskcal.errors import ArgumentError, OutputError, choose
 from daskcal.simulate.cameras import CAMERAS, Camera, Geometry
 from daskcal.simulate.config import config_text
 from daskcal.simulate.detector import CR, FULL_SCALE, SATURATED, Readout, make_detector, row_drift
+from daskcal.simulate.exposure import expected_light
 from daskcal.simulate.headers import Shot, make_header
-from daskcal.simulate.sky import Stars, cosmic_count, make_cosmics, make_stars, render_stars
+from daskcal.simulate.mosaic import make_mosaic
+from daskcal.simulate.sky import Stars, cosmic_count, make_cosmics, make_stars
 from daskcal.simulate.truth import (
     FACTS,
     TrueFrame,
-    load_truth,
+    simulated_files,
     write_detector,
     write_facts,
     write_frame,
@@ -83,17 +85,19 @@ def simulate_night(
     out : str or Path
         Folder to make: ``raw/`` (frames), ``truth/`` (see `Truth`) and ``<camera>.toml``.
     camera : str
-        ``generic``, ``lfc`` or ``aspen-cg16m``.
+        ``generic``, ``lfc``, ``aspen-cg16m``, or ``mosaic``: four chips in files of four
+        extensions, each read through four amplifiers.
     size : (int, int), optional
         Rows and columns of the kept area; the camera's own by default. Prescan and overscan
-        columns come on top; the overscan rows of ``lfc`` are part of it.
+        columns come on top; the overscan rows of ``lfc`` are part of it. Of a mosaic it is that of
+        each chip, and even.
     seed : int
         Chooses the night: detector, stars and noise.
     sky : float, optional
         Sky in every science frame, electron per pixel before the sensitivity.
     gain, rdnoise : float, optional
         In electron/adu and electron; the camera's own by default. Levels of bias and flats are in
-        adu and do not change with them.
+        adu and do not change with them. Those of a mosaic's amplifiers change in proportion.
     n_bias, n_dark, n_flat, n_science : int, optional
         Numbers of frames: of biases, of darks of each exposure, of flats of each filter, of
         science frames of each filter and exposure.
@@ -111,6 +115,8 @@ def simulate_night(
     """
     model = CAMERAS[choose("camera", camera, CAMERAS)]
     geometry = model.geometry(_checked_size(size))
+    if model.chips and (geometry.ny % 2 or geometry.nx % 2):
+        raise ArgumentError(f"size={size!r} should be even: four amplifiers read a chip's quarters")
     counts = {"bias": n_bias, "dark": n_dark, "flat": n_flat, "science": n_science}
     _check_count("seed", seed)
     _check_count("n_cosmics", n_cosmics)
@@ -119,7 +125,7 @@ def simulate_night(
     _check_number("sky", sky, above=False)
     _check_number("rdnoise", rdnoise, above=False)
     _check_number("gain", gain, above=True)
-    maker = _Maker(
+    maker = Maker(
         camera=model,
         geometry=geometry,
         seed=seed,
@@ -135,7 +141,7 @@ def simulate_night(
 
 
 @dataclass(frozen=True, slots=True)
-class _Maker:
+class Maker:
     """Everything that the frames of one night have in common."""
 
     camera: Camera
@@ -166,10 +172,10 @@ class _Maker:
                     self.gain, self.rdnoise, (float(dy), float(dx)),
                 )  # fmt: skip
 
-    def stars(self) -> Stars:
-        """The field; its brightest stars saturate within the shortest science exposure."""
+    def stars(self, rng: np.random.Generator) -> Stars:
+        """A field; its brightest stars saturate within the shortest science exposure."""
         shortest = min(min(s.exptimes) for s in self.camera.series if s.kind == "science")
-        return make_stars(self.geometry, FULL_SCALE * self.gain, shortest, self.rng(_STARS))
+        return make_stars(self.geometry, FULL_SCALE * self.gain, shortest, rng)
 
     def sky_of(self, shot: Shot) -> float:
         """Electrons of sky per pixel of a science frame."""
@@ -186,7 +192,7 @@ class _Maker:
 
 
 def _write_night(
-    out: Path, maker: _Maker, shots: tuple[Shot, ...], *, overwrite: bool
+    out: Path, maker: Maker, shots: tuple[Shot, ...], *, overwrite: bool
 ) -> SimulatedNight:
     """Make the night in a hidden folder within `out`; final names appear when it is complete."""
     config = out / f"{maker.camera.name}.toml"
@@ -195,7 +201,8 @@ def _write_night(
         out.mkdir(parents=True, exist_ok=True)
         work = Path(tempfile.mkdtemp(prefix=".simulating-", dir=out))
         try:
-            _make_frames(work, maker, shots)
+            make = make_mosaic if maker.camera.chips else _make_frames
+            make(work, maker, shots)
             text = config_text(maker.camera, maker.geometry, maker.gain, maker.rdnoise)
             (work / config.name).write_text(text, encoding="utf-8")
             for path in old:
@@ -229,26 +236,25 @@ def _occupied(out: Path, *, overwrite: bool) -> list[Path]:
             f"{out} holds files that were not simulated, which are never overwritten; "
             "give another folder"
         )
-    earlier = load_truth(out)
-    known = {frame.file for frame in earlier.frames}
+    camera, known = simulated_files(out)
     foreign = sorted({p.name for p in (out / "raw").glob("*")} - known)
     if foreign:
         raise OutputError(
             f"{out / 'raw'} holds {foreign[0]}, which was not simulated; "
             "move it away, or give another folder"
         )
-    places = (out / "raw", out / "truth", out / f"{earlier.camera}.toml")
+    places = (out / "raw", out / "truth", out / f"{camera}.toml")
     return [place for place in places if place.exists()]
 
 
-def _make_frames(work: Path, maker: _Maker, shots: tuple[Shot, ...]) -> None:
+def _make_frames(work: Path, maker: Maker, shots: tuple[Shot, ...]) -> None:
     raw, frames = work / "raw", work / "truth" / "frames"
     raw.mkdir()
     frames.mkdir(parents=True)
     detector = make_detector(maker.camera, maker.geometry, maker.seed)
     write_detector(frames.parent, detector)
     readout = Readout(maker.camera, maker.geometry, detector, maker.gain, maker.rdnoise)
-    stars = maker.stars()
+    stars = maker.stars(maker.rng(_STARS))
     # random numbers are drawn without Python's lock, so threads share the work
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         taken = list(pool.map(lambda shot: _take(shot, maker, readout, stars, raw, frames), shots))
@@ -263,7 +269,7 @@ def _make_frames(work: Path, maker: _Maker, shots: tuple[Shot, ...]) -> None:
 
 
 def _take(
-    shot: Shot, maker: _Maker, readout: Readout, stars: Stars, raw: Path, truth: Path
+    shot: Shot, maker: Maker, readout: Readout, stars: Stars, raw: Path, truth: Path
 ) -> TrueFrame:
     """Take one frame: write it and its truth."""
     series, detector, geometry = shot.series, readout.detector, maker.geometry
@@ -271,17 +277,9 @@ def _take(
     drift = row_drift(maker.camera, geometry.ny, rng)
     n_cosmics = maker.cosmics_of(shot)
     cosmics = make_cosmics(geometry, n_cosmics, rng)
-    sky, image, expected = maker.sky_of(shot), None, None
+    sky = maker.sky_of(shot)
     flat_level = series.level(shot.index) if series.kind == "flat" else 0.0
-    if series.kind == "science":
-        image = render_stars(stars, (geometry.ny, geometry.nx), shot.exptime, shot.dither)
-        image += np.float32(sky)
-        expected = image * detector.sensitivity[series.filter]
-    elif series.kind == "flat":
-        expected = np.float32(flat_level * maker.gain) * detector.sensitivity[series.filter]
-    if series.kind != "bias":
-        dark = detector.dark * np.float32(shot.darktime)
-        expected = dark if expected is None else expected + dark
+    image, expected = expected_light(shot, detector, stars, sky, flat_level * maker.gain)
     values = readout.read(expected, cosmics, drift, rng)
     name = shot.stem + maker.camera.suffix
     fits.PrimaryHDU(values, make_header(shot)).writeto(raw / name)

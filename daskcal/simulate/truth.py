@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from astropy.io import fits
 
-from daskcal.errors import ArgumentError, nearest
+from daskcal.errors import ArgumentError, choose, nearest
+from daskcal.simulate.cameras import Amplifier
 from daskcal.simulate.detector import BAD, CR, HOT, LOW_FLAT, SATURATED, Detector
 
 FACTS = "truth.json"
@@ -37,6 +38,8 @@ class TrueFrame:
         Flats: mean signal above the bias, adu; 0 for others.
     n_cosmics : int
         Cosmic rays planted.
+    detector : str
+        The chip of a mosaic; "" for others.
     """
 
     file: str
@@ -47,11 +50,13 @@ class TrueFrame:
     sky: float
     flat_level: float
     n_cosmics: int
+    detector: str = ""
 
     @property
     def stem(self) -> str:
         """Name without suffix: that of the reduced science frame."""
-        return Path(self.file).stem
+        stem = Path(self.file).stem
+        return f"{stem}_{self.detector}" if self.detector else stem
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +68,10 @@ class Truth:
     sensitivity 1 collects. So ``raw = bias + drift + (image·sensitivity + dark·darktime)/gain`` on
     average, and a perfect reduction, whose flat is normalised over the same pixels, gives `image`
     in electron and ``image/gain`` in adu.
+
+    Of a mosaic it is the truth of one chip. Its `throughput` is in `image` and not in the
+    sensitivity, `gain` and `rdnoise` are the means of its amplifiers', and `bias` has their
+    structure alone, about the camera's level.
     """
 
     folder: Path
@@ -72,6 +81,10 @@ class Truth:
     gain: float
     rdnoise: float
     frames: tuple[TrueFrame, ...]
+    detector: str = ""
+    throughput: float = 1.0
+    amplifiers: tuple[Amplifier, ...] = ()
+    crosstalk: tuple[tuple[float, ...], ...] = ()
 
     def bias(self) -> np.ndarray:
         """Level and structure of the bias, adu, float32; without the drift of single frames."""
@@ -121,18 +134,17 @@ class Truth:
         return self.folder / "frames" / f"{frame.stem}.fits"
 
 
-def load_truth(out: str | Path) -> Truth:
-    """The truth of the night that `simulate_night` made in `out`.
+def load_truth(out: str | Path, detector: str | None = None) -> Truth:
+    """The truth of the night that `simulate_night` made in `out`; of a mosaic, that of a detector.
 
     Raises
     ------
     ArgumentError
         There is none.
     """
-    folder = next((f for f in (Path(out) / "truth", Path(out)) if (f / FACTS).is_file()), None)
-    if folder is None:
-        raise ArgumentError(f"{out}: no simulated night is here (no truth/{FACTS})")
-    facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+    folder, facts = _facts(out)
+    if "detectors" in facts:
+        folder, facts = _facts(folder / choose("detector", detector, facts["detectors"]))
     return Truth(
         folder=folder,
         camera=facts["camera"],
@@ -141,7 +153,24 @@ def load_truth(out: str | Path) -> Truth:
         gain=facts["gain"],
         rdnoise=facts["rdnoise"],
         frames=tuple(TrueFrame(**one) for one in facts["frames"]),
+        detector=facts.get("detector", ""),
+        throughput=facts.get("throughput", 1.0),
+        amplifiers=tuple(Amplifier(**one) for one in facts.get("amplifiers", ())),
+        crosstalk=tuple(map(tuple, facts.get("crosstalk", ()))),
     )
+
+
+def simulated_files(out: str | Path) -> tuple[str, set[str]]:
+    """The camera of the night that was simulated in `out`, and the names of its raw files."""
+    facts = _facts(out)[1]
+    return facts["camera"], {frame["file"] for frame in facts["frames"]}
+
+
+def _facts(out: str | Path) -> tuple[Path, dict[str, Any]]:
+    folder = next((f for f in (Path(out) / "truth", Path(out)) if (f / FACTS).is_file()), None)
+    if folder is None:
+        raise ArgumentError(f"{out}: no simulated night is here (no truth/{FACTS})")
+    return folder, json.loads((folder / FACTS).read_text(encoding="utf-8"))
 
 
 def flat_name(filter: str) -> str:

@@ -9,7 +9,7 @@ import pytest
 from astropy.io import fits
 
 from daskcal.errors import ArgumentError, FrameError
-from daskcal.fits import detectors, is_product, read_pixels, scan
+from daskcal.fits import is_product, read_detectors, read_pixels, scan
 
 IMAGE = np.arange(120, dtype="u2").reshape(10, 12)
 
@@ -149,7 +149,7 @@ def test_several_detectors_are_refused_and_listed(tmp_path):
     for word in ("1 CCD1 10x12", "2 CCD2 10x12", "hdu="):
         assert word in result.unreadable[0].message
     assert scanned(path, hdu="ccd2").frames[0].source.hdu == 2
-    frames = detectors(path)
+    frames = read_detectors(path)
     assert [frame.source.hdu for frame in frames] == [1, 2]
     np.testing.assert_array_equal(read_pixels(frames[1].source, (0, 10), (0, 12))[0], IMAGE + 1)
 

@@ -270,7 +270,9 @@ def test_an_unreadable_file_that_was_named_is_an_error(tmp_path, monkeypatch):
 def test_an_unreadable_file_in_a_folder_is_left_out_and_named(tmp_path):
     paths = write_frames(tmp_path / "raw", IMAGES)
     paths[1].write_bytes(paths[1].read_bytes()[:3000])
-    with pytest.warns(daskcal.DaskcalWarning, match=r"left out: .*f1\.fits: .*cut short") as caught:
+    with pytest.warns(
+        daskcal.DaskcalWarning, match=r"left out: .*f1\.fits \[HDU 0\]: .*cut short"
+    ) as caught:
         frames = daskcal.open_frames(tmp_path / "raw")
     assert caught[0].filename == __file__
     assert frames.sizes["frame"] == 2

@@ -27,8 +27,9 @@ NAN = float("nan")
 def table(*frames: dict[str, Any]) -> pd.DataFrame:
     unknown = {
         "imagetyp": "bias", "flat_kind": "", "exptime": 0.0, "filter": "", "ccd_temp": -20.0,
-        "gain": 1.0, "rdnoise": 5.0, "binning": "", "detector": "", "readout_mode": "", "hdu": 0,
-        "shape": (8, 8), "origin_y": 0, "origin_x": 0, "origin_known": False,
+        "gain": 1.0, "rdnoise": 5.0, "binning": "", "detector": "", "detectors": 1,
+        "readout_mode": "", "hdu": 0, "shape": (8, 8), "origin_y": 0, "origin_x": 0,
+        "origin_known": False,
     }  # fmt: skip
     rows = [unknown | {"path": f"/night/{i:04}.fits"} | frame for i, frame in enumerate(frames)]
     made = pd.DataFrame([{"darktime": row["exptime"]} | row for row in rows])

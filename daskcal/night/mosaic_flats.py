@@ -1,0 +1,96 @@
+"""One norm for the flats of all detectors of a mosaic: their relative throughput is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from daskcal.calibration import flat_level
+from daskcal.combination.scale import STATISTICS, frame_scales
+from daskcal.night.jobs import Job
+from daskcal.night.plan import Plan
+
+# What the flats of a mosaic's detectors share that are taken in one filter in one way.
+_OF_A_MOSAIC = ["instrument", "filter", "flat_kind", "binning", "readout_mode"]
+
+
+@dataclass
+class MosaicFlats:
+    """The levels of a night's flats, as masters are made.
+
+    Flats are divided by their own level before they are combined, which takes the throughput of a
+    detector out of its master. It comes back from the levels of the exposures that detectors share.
+
+    Attributes
+    ----------
+    plan : Plan
+        The night's.
+    exposed : dict of str to dict of str to float
+        What the frames of a master flat were divided by, by the path of the file.
+    levels : dict of str to float
+        `flat_level` of the masters.
+    """
+
+    plan: Plan
+    exposed: dict[str, dict[str, float]] = field(default_factory=dict)
+    levels: dict[str, float] = field(default_factory=dict)
+
+    def scaled(self, job: Job, frames: xr.Dataset, options: dict[str, Any]) -> dict[str, Any]:
+        """Options of `combine` for a master flat with the numbers that its frames are scaled by."""
+        if job.kind != "flat" or not self.wanted or options["scale"] not in STATISTICS:
+            return options
+        scale = frame_scales(frames, options["scale"], options["section"])
+        self.exposed[job.name] = dict(zip(frames["path"].values, 1 / scale, strict=True))
+        others = options["zero"], options["weights"]
+        section = options["section"] if any(word in STATISTICS for word in others) else None
+        return options | {"scale": scale, "section": section}
+
+    @property
+    def wanted(self) -> bool:
+        """Whether the config asks for one norm."""
+        return self.plan.config.flat.normalise_over == "mosaic"
+
+    def norm(self, name: str, opened: Mapping[str, xr.Dataset]) -> float:
+        """What a master flat is divided by, among those `opened` of its mosaic."""
+        together = [flat for flat in self._together(name) if flat in opened]
+        for flat in together:
+            if flat not in self.levels:
+                statistic = self.plan.config.flat.normalise
+                self.levels[flat] = flat_level(opened[flat], normalise=statistic)
+        throughput = relative_levels({flat: self.exposed.get(flat, {}) for flat in together})
+        common = np.mean([self.levels[flat] * throughput[flat] for flat in together])
+        return float(common / throughput[name])
+
+    def _together(self, name: str) -> list[str]:
+        """The flats of all detectors, taken as the one called `name` was."""
+        flats = {job.name: job.frames[0] for job in self.plan.jobs if job.kind == "flat"}
+        rows = self.plan.table[_OF_A_MOSAIC]
+        wanted = tuple(rows.iloc[flats[name]])
+        return [flat for flat, i in flats.items() if tuple(rows.iloc[i]) == wanted]
+
+
+def relative_levels(exposed: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """How bright the same light is in each detector: geometric mean 1.
+
+    Levels are the product of a detector's throughput and an exposure's light; least squares of
+    their logarithms tell the two apart, where a detector lacks an exposure too.
+
+    Parameters
+    ----------
+    exposed : mapping of str to mapping of str to float
+        Levels by detector and exposure; 1 is given for a detector without any.
+    """
+    exposures = list(dict.fromkeys(e for levels in exposed.values() for e in levels))
+    pairs = [(d, exposures.index(e), m) for d, of in enumerate(exposed.values())
+             for e, m in of.items()]  # fmt: skip
+    design = np.zeros((len(pairs) + 1, len(exposed) + len(exposures)))
+    design[-1, : len(exposed)] = 1
+    for row, (detector, exposure, _) in zip(design, pairs, strict=False):
+        row[detector] = row[len(exposed) + exposure] = 1
+    measured = np.array([*(np.log(level) for _, _, level in pairs), 0.0])
+    found = np.linalg.lstsq(design, measured, rcond=None)[0][: len(exposed)]
+    return dict(zip(exposed, np.exp(found).tolist(), strict=True))
