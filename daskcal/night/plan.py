@@ -14,7 +14,7 @@ import numpy as np
 from daskcal.errors import FrameError, UnitError
 from daskcal.fits import DEFAULT_KEYWORDS, Frame, Unreadable, is_product, scan
 from daskcal.frames.assembled import assembled
-from daskcal.frames.instrument import Instrument
+from daskcal.frames.instrument import AmplifierSetup, Instrument
 from daskcal.frames.table import frame_table, header_columns
 from daskcal.frames.units import unit_word
 from daskcal.night.choices import choose_frames, duplicates, others, said
@@ -94,6 +94,7 @@ def instrument_of(config: NightConfig) -> Instrument:
         bias_level=given.bias_level,
         hdu=given.hdu,
         keywords=DEFAULT_KEYWORDS.extended(aliases, dict(config.types)),
+        amplifiers=tuple(AmplifierSetup(**dict(each)) for each in given.amplifiers),
     )
 
 
