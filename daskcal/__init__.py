@@ -19,6 +19,8 @@ _WHERE = {
     "daskcal.frames.master": ("open_master",),
     "daskcal.calibration": (
         "calibrate",
+        "cosmicray_lacosmic",
+        "cosmicray_median",
         "create_variance",
         "flag_bad",
         "flag_hot",

@@ -8,6 +8,7 @@ from typing import Any
 import xarray as xr
 
 from daskcal.calibration.bias import subtract_bias
+from daskcal.calibration.cosmic import cosmicray_lacosmic, cosmicray_median
 from daskcal.calibration.dark import subtract_dark
 from daskcal.calibration.facts import noise_is_known
 from daskcal.calibration.flags import flag_bad, flag_saturated
@@ -23,6 +24,8 @@ from daskcal.strict import strict_keywords
 
 __all__ = [
     "calibrate",
+    "cosmicray_lacosmic",
+    "cosmicray_median",
     "create_variance",
     "flag_bad",
     "flag_hot",

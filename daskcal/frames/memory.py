@@ -101,7 +101,8 @@ def _raw_bytes(stack: Stack) -> int:
     value = promoted(source.dtype).itemsize
     sizes = {"image": source.dtype.itemsize, "mask": 2}
     pixel = sum(sizes.get(plane, value) for plane in source.planes)
-    copies = 2 if source.inputs else 1  # arrays of the user's own, and where something is amiss
+    arrays = any(i.index == "fyx" for i in source.inputs)
+    copies = 2 if arrays else 1  # arrays of the user's own, and where something is amiss
     return stack.n_frames * columns * pixel * copies
 
 
