@@ -10,11 +10,13 @@ import xarray as xr
 from daskcal.calibration.bias import subtract_bias
 from daskcal.calibration.cosmic import cosmicray_lacosmic, cosmicray_median
 from daskcal.calibration.dark import subtract_dark
+from daskcal.calibration.defects import bad_columns, ccdmask, merge_masks
 from daskcal.calibration.facts import noise_is_known
 from daskcal.calibration.flags import flag_bad, flag_saturated
 from daskcal.calibration.flat import flat_correct
 from daskcal.calibration.gain import gain_correct
 from daskcal.calibration.hot import flag_hot, hot_pixels
+from daskcal.calibration.mask_files import open_mask, write_mask
 from daskcal.calibration.overscan import subtract_overscan
 from daskcal.calibration.trim import trim_image
 from daskcal.calibration.variance import bias_is_gone, create_variance
@@ -23,7 +25,9 @@ from daskcal.frames.steps import last_step
 from daskcal.strict import strict_keywords
 
 __all__ = [
+    "bad_columns",
     "calibrate",
+    "ccdmask",
     "cosmicray_lacosmic",
     "cosmicray_median",
     "create_variance",
@@ -33,11 +37,14 @@ __all__ = [
     "flat_correct",
     "gain_correct",
     "hot_pixels",
+    "merge_masks",
     "noise_is_known",
+    "open_mask",
     "subtract_bias",
     "subtract_dark",
     "subtract_overscan",
     "trim_image",
+    "write_mask",
 ]
 
 
