@@ -39,6 +39,7 @@ _WHERE = {
         "write_mask",
     ),
     "daskcal.combination": ("combine", "rejected_frames"),
+    "daskcal.masters.stability": ("unstable_pixels",),
     "daskcal.products": ("to_fits",),
     "daskcal.zarr": ("open_zarr", "to_zarr"),
     "daskcal.night.plan": ("plan_night",),

@@ -8,7 +8,7 @@ from typing import Any
 import xarray as xr
 
 from daskcal.calibration.bias import subtract_bias
-from daskcal.calibration.cosmic import cosmicray_lacosmic, cosmicray_median
+from daskcal.calibration.cosmic import cosmicray_lacosmic, cosmicray_median, find_rays
 from daskcal.calibration.dark import subtract_dark
 from daskcal.calibration.defects import bad_columns, ccdmask, merge_masks
 from daskcal.calibration.facts import noise_is_known
@@ -62,13 +62,14 @@ def calibrate(
     flat: Any = None,
     bad_pixel_mask: Any = None,
     hot: Any = None,
+    cosmic_rays: Any = None,
 ) -> xr.Dataset:
     """Do the steps of calibration that are given, in the order that is right.
 
     Saturation flags (of raw values), overscan, trim, bad-pixel mask, gain, bias, variance, dark,
-    hot flags, flat. Each is the function of its own name with the first argument given here; a
-    dict gives more of its arguments: ``overscan={"overscan": "[:, 2055:]", "model": "legendre",
-    "order": 3}``. A step that is None is left out.
+    hot flags, flat, cosmic rays. Each is the function of its own name with the first argument given
+    here; a dict gives more of its arguments: ``overscan={"overscan": "[:, 2055:]", "model":
+    "legendre", "order": 3}``. A step that is None is left out.
 
     Parameters
     ----------
@@ -89,6 +90,8 @@ def calibrate(
         `flag_bad`.
     hot : xarray.Dataset, optional
         `flag_hot`: what `hot_pixels` found in a dark.
+    cosmic_rays : {"lacosmic", "median"} or dict, optional
+        `cosmicray_lacosmic` or `cosmicray_median`: which; a dict has it as ``method``.
 
     Returns
     -------
@@ -112,7 +115,8 @@ def calibrate(
     frames = _do(create_variance, frames, variance or None)
     frames = _do(subtract_dark, frames, dark)
     frames = _do(flag_hot, frames, hot)
-    return _do(flat_correct, frames, flat)
+    frames = _do(flat_correct, frames, flat)
+    return _do(find_rays, frames, cosmic_rays)
 
 
 def _signal_is_known(frames: xr.Dataset) -> bool:

@@ -291,6 +291,19 @@ def cosmicray_median(
     return with_step(out, StepRecord("cosmicray_median", parameters))
 
 
+def find_rays(frames: xr.Dataset, method: str = "lacosmic", **arguments: Any) -> xr.Dataset:
+    """Cosmic rays by ``lacosmic`` or ``median``, with the arguments of its function."""
+    choose("method", method, ("lacosmic", "median"))
+    find: Any = cosmicray_lacosmic if method == "lacosmic" else cosmicray_median
+    found: xr.Dataset = find(frames, **arguments)
+    return found
+
+
+def working_bytes(method: str) -> int:
+    """Bytes for each pixel of a frame while its cosmic rays are looked for."""
+    return (LACosmic if method == "lacosmic" else MedianRays).working_bytes
+
+
 # --- one frame ------------------------------------------------------------------------------------
 
 

@@ -68,9 +68,8 @@ def through_scratch(stack: Stack, step: WholeFrameStep) -> Stack:
         (p, (dtype if p == "image" else recipe.plane_dtype(p)).newbyteorder("=").str)
         for p in planes
     )
-    size = section.shape[0] * section.shape[1]
-    work = size * (2 * pixel_bytes(recipe) + step.working_bytes)
-    waiting = threads() * size * recipe.source.dtype.itemsize  # raw pixels, read already
+    rows, columns = section.shape
+    waiting = threads() * rows * columns * recipe.source.dtype.itemsize  # raw pixels, read already
     stored = da.blockwise(
         _store,
         "fyx",
@@ -80,7 +79,7 @@ def through_scratch(stack: Stack, step: WholeFrameStep) -> Stack:
         step=step,
         folder=ScratchFolder.new(),
         kept=kept,
-        work=work,
+        work=frame_bytes(stack, step.working_bytes),
         limit=int(SLACK * budget()) - waiting,
         dtype=object,
         meta=np.empty((0, 0, 0), object),
@@ -89,6 +88,12 @@ def through_scratch(stack: Stack, step: WholeFrameStep) -> Stack:
     files = stored[:, 0, 0]  # also keeps Dask from doing the step anew for each block that is read
     source = Scratch(stack.n_frames, section, kept, inputs=(describe_input(files, "f"),))
     return Stack(Recipe.of(source), section, (files,), stack.aligned)
+
+
+def frame_bytes(stack: Stack, working: int) -> int:
+    """Bytes of a frame that a step works on, with `working` bytes for each of its pixels."""
+    rows, columns = stack.section.shape
+    return rows * columns * (2 * pixel_bytes(stack.recipe) + working)
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,6 +12,7 @@ from daskcal.fits.keywords import DEFAULT_KEYWORDS
 from daskcal.masters.match import Rules
 from daskcal.night.config_combine import CombineKinds
 from daskcal.night.config_errors import Unset
+from daskcal.night.config_pixels import CosmicRays, Mask
 from daskcal.night.config_table import Count, NotNegative, Positive, Section, Table, Words
 from daskcal.night.query import parse_query
 
@@ -208,16 +209,6 @@ class Flat(Table):
     )
 
 
-class Mask(Table):
-    """Pixels known to be bad."""
-
-    bad_pixels: Annotated[str | None, Unset("none")] = Field(
-        default=None,
-        description="FITS image that is not 0 at bad pixels; a relative path starts at the folder "
-        "of this file.",
-    )
-
-
 class MatchTable(Table):
     """Which properties a master must share with a frame; false switches a rule off."""
 
@@ -309,6 +300,7 @@ class NightConfig(Table):
     flat: Flat = Field(default=Flat(), description="")
     combine: CombineKinds = Field(default=CombineKinds(), description="")
     mask: Mask = Field(default=Mask(), description="")
+    cosmic_rays: CosmicRays = Field(default=CosmicRays(), description="")
     match: MatchTable = Field(default=MatchTable(), description="")
     variance: Variance = Field(default=Variance(), description="")
     output: Output = Field(default=Output(), description="")
