@@ -128,9 +128,11 @@ def ls(paths: tuple[str, ...]) -> None:
     """List frames: type, exposure, filter, ... and what cannot be read, and why."""
     with _exit_status():
         from daskcal.fits import scan
+        from daskcal.frames.assembled import assembled
+        from daskcal.frames.instrument import Instrument
         from daskcal.frames.listing import listing
 
-        found = scan(paths)
+        found = assembled(scan(paths), Instrument())
         _say(listing(found))
         if not found.frames:
             raise FrameError(", ".join(paths), "no-image", "no FITS frame is here")

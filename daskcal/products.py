@@ -268,8 +268,13 @@ def _frame_cards(ds: xr.Dataset, i: int) -> str:
         origin=origin,
         facts=[_version()],
         history=[step.to_json() for step in steps],
-        gain_factor=gain if isinstance(gain, float) else None,
+        gain_factor=_mean_gain(gain),
     )
+
+
+def _mean_gain(gain: Any) -> float | None:
+    """What a header's gain stands for: the mean of gains that differ between frames, amplifiers."""
+    return None if gain is None else float(np.mean(gain))
 
 
 def _master_cards(ds: xr.Dataset) -> str:
@@ -299,7 +304,7 @@ def _master_cards(ds: xr.Dataset) -> str:
         origin=origin,
         facts=[(key, _plain(value), comment) for key, value, comment in facts],
         history=[*steps, json.dumps({"master": {"origin": origin, **_facts(attrs)}})],
-        gain_factor=gain if isinstance(gain, float) else None,
+        gain_factor=_mean_gain(gain),
     )
 
 

@@ -14,12 +14,14 @@ import numpy as np
 import xarray as xr
 
 from daskcal.errors import ArgumentError, CalibrationError, choose
+from daskcal.frames.amplifiers import Amplifier, amplifiers, own_values
 from daskcal.frames.block import Block, promoted
 from daskcal.frames.blocks import assign, recover
-from daskcal.frames.coordinates import frame_name, known_values
+from daskcal.frames.coordinates import frame_name
 from daskcal.frames.masks import Flag
 from daskcal.frames.recipe import with_plane
 from daskcal.frames.scratch import WholeFrameStep, through_scratch
+from daskcal.frames.sections import Section
 from daskcal.frames.steps import StepRecord, keep_each, with_step
 from daskcal.frames.units import require_unit
 from daskcal.strict import strict_keywords
@@ -44,33 +46,58 @@ class _Finding(WholeFrameStep):
 class LACosmic(_Finding):
     """L.A.Cosmic, of van Dokkum (2001), as astroscrappy has it.
 
-    `gain` (electron per unit of the image) and `noise` (electron) are of each frame.
+    `gain` (electron per unit of the image) and `noise` (electron) are (frame, amplifier), of one
+    column where there are no amplifiers.
     """
 
     gain: np.ndarray
     noise: np.ndarray
+    amplifiers: tuple[Amplifier, ...]
     options: dict[str, Any]
     grow: float
     clean: bool
 
-    working_bytes: ClassVar[int] = 72  # measured: 57 of astroscrappy's own
+    working_bytes: ClassVar[int] = 84  # measured: 57 of astroscrappy's own
 
     def apply(self, block: Block, i: int) -> Block:
-        from astroscrappy import detect_cosmics
-
         image, masked = _filled(block)
+        image = image.astype(np.float32, copy=False)
         if masked.all():
             return _flagged(block, np.zeros(image.shape, bool), None)
-        found, cleaned = detect_cosmics(
-            image.astype(np.float32, copy=False),
-            inmask=masked,
-            gain=float(self.gain[i]),
-            readnoise=float(self.noise[i]),
-            **self.options,
-        )
+        found, cleaned = self._detect(image, masked, block.section, i)
         found &= ~masked  # those have a reason already
         grown = grown_by(found, self.grow) & ~masked
         return _flagged(block, grown, (found, cleaned) if self.clean else None)
+
+    def _detect(
+        self, image: np.ndarray, masked: np.ndarray, section: Section, i: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        from astroscrappy import detect_cosmics
+
+        gains, noises = np.unique(self.gain[i]), np.unique(self.noise[i])
+        if len(gains) == len(noises) == 1:
+            found, cleaned = detect_cosmics(
+                image,
+                inmask=masked,
+                gain=float(gains[0]),
+                readnoise=float(noises[0]),
+                **self.options,
+            )
+            return found, cleaned
+        gain, noise = (self._plane(of[i], section) for of in (self.gain, self.noise))
+        electrons = image * gain
+        found, cleaned = detect_cosmics(  # with the variance that it takes for one read noise
+            electrons, inmask=masked, gain=1.0, invar=electrons + noise * noise, **self.options
+        )
+        return found, cleaned / gain
+
+    def _plane(self, values: np.ndarray, section: Section) -> np.ndarray:
+        """A number of each amplifier, at its pixels."""
+        plane = np.full(section.shape, values[0], np.float32)
+        for amp, value in zip(self.amplifiers, values, strict=True):
+            for area in amp.areas:
+                plane[area.common(section).within(section)] = value
+        return plane
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -147,9 +174,9 @@ def cosmicray_lacosmic(
         Limit in σ of the Laplacian; its share for the neighbours of a cosmic ray; least contrast
         between the Laplacian and the fine structure: more where cores of stars are flagged.
     gain : float, optional
-        electron/adu. If not given, that of each frame; 1 for frames in electron.
+        electron/adu. If not given, that of each frame or amplifier; 1 for frames in electron.
     readnoise : float, optional
-        In electron. If not given, the ``rdnoise`` of each frame.
+        In electron. If not given, the ``rdnoise`` of each frame or amplifier.
     satlevel : float
         In electron; what is saturated over a wide area is a star.
     niter : int
@@ -201,10 +228,13 @@ def cosmicray_lacosmic(
     _require_growth(grow)
     stack = recover(frames)
     unit = require_unit(frames, "cosmicray_lacosmic")
-    gains = np.ones(stack.n_frames) if unit == "electron" else _of_frames(frames, "gain", gain)
     if unit == "electron" and gain is not None:
         raise ArgumentError(f"gain={gain}: the frames are in electron already; leave it out")
-    noise = _of_frames(frames, "rdnoise", readnoise)
+    noise = _of_amplifiers(frames, "rdnoise", "readnoise", readnoise)
+    gains = np.ones_like(noise)
+    if unit != "electron":
+        gains = _of_amplifiers(frames, "gain", "gain", gain)
+    amps = amplifiers(frames)
     options = {
         "sigclip": sigclip,
         "sigfrac": sigfrac,
@@ -218,10 +248,17 @@ def cosmicray_lacosmic(
     if fsmode == "convolve":
         options |= {"psfmodel": psfmodel, "psffwhm": psffwhm, "psfsize": psfsize}
         options |= {"psfbeta": psfbeta} if psfmodel == "moffat" else {}
-    step = LACosmic(gain=gains, noise=noise, options=options, grow=float(grow), clean=clean)
+    step = LACosmic(
+        gain=gains,
+        noise=noise,
+        amplifiers=amps,
+        options=options,
+        grow=float(grow),
+        clean=clean,
+    )
     out = assign(frames, through_scratch(stack, step))
-    out, said_gain = keep_each(out, "lacosmic_gain", gains)
-    out, said_noise = keep_each(out, "lacosmic_rdnoise", noise)
+    out, said_gain = keep_each(out, "lacosmic_gain", gains if amps else gains[:, 0])
+    out, said_noise = keep_each(out, "lacosmic_rdnoise", noise if amps else noise[:, 0])
     parameters = {"gain": said_gain, "readnoise": said_noise, **options, "grow": float(grow)}
     return with_step(out, StepRecord("cosmicray_lacosmic", {**parameters, "clean": clean}))
 
@@ -349,18 +386,18 @@ def grown_by(found: np.ndarray, radius: float) -> np.ndarray:
 # --- arguments ------------------------------------------------------------------------------------
 
 
-def _of_frames(frames: xr.Dataset, name: str, given: float | None) -> np.ndarray:
-    """Gain or read noise of each frame."""
-    word = {"gain": "gain", "rdnoise": "readnoise"}[name]
+def _of_amplifiers(frames: xr.Dataset, name: str, argument: str, given: float | None) -> np.ndarray:
+    """Gain or read noise, (frame, amplifier)."""
+    values = own_values(frames, name)
     if given is not None:
-        _require_positive(**{word: given})
-        return np.full(frames.sizes["frame"], float(given))
-    values = known_values(frames, name)
-    wrong = np.flatnonzero(~(np.isfinite(values) & (values > 0)))
-    if wrong.size:
+        _require_positive(**{argument: given})
+        return np.full_like(values, float(given))
+    for i, k in np.argwhere(~(np.isfinite(values) & (values > 0))):
+        amps = amplifiers(frames)
+        whose = f", amplifier {amps[k].name}," if amps else ""
         raise CalibrationError(
-            f"cosmicray_lacosmic: {frame_name(frames, wrong[0])} has {name} = {values[wrong[0]]}; "
-            f"give {word}=, or {name} = ... under [instrument] in the config"
+            f"cosmicray_lacosmic: {frame_name(frames, i)}{whose} has {name} = {values[i, k]}; "
+            f"give {argument}=, or {name} = ... under [instrument] in the config"
         )
     return values
 

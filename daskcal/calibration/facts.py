@@ -6,13 +6,13 @@ import numpy as np
 import xarray as xr
 
 from daskcal.errors import CalibrationError
-from daskcal.frames.coordinates import known_values
+from daskcal.frames.amplifiers import own_values
 from daskcal.frames.steps import last_step
 
 
 def noise_is_known(frames: xr.Dataset) -> bool:
-    """Whether gain and read noise of all frames are known."""
-    return all(np.isfinite(known_values(frames, name)).all() for name in ("gain", "rdnoise"))
+    """Whether gain and read noise of all frames, and all their amplifiers, are known."""
+    return all(np.isfinite(own_values(frames, name)).all() for name in ("gain", "rdnoise"))
 
 
 def require_order(frames: xr.Dataset, step: str, *later: str) -> None:

@@ -14,6 +14,7 @@ import xarray as xr
 from daskcal.calibration.mask_files import as_mask
 from daskcal.calibration.masters import fitted
 from daskcal.errors import CalibrationError, GeometryError
+from daskcal.frames.amplifiers import Amplifier, amplifier_values, amplifiers, each_amplifier
 from daskcal.frames.blocks import assign, describe_input, recover
 from daskcal.frames.coordinates import frame_name, known_values
 from daskcal.frames.masks import Flag
@@ -42,11 +43,13 @@ class _Flagging(Step):
 class FlagSaturated(_Flagging):
     """saturated where image ≥ level."""
 
-    level: np.ndarray
+    level: np.ndarray  # (frame, amplifier)
+    amplifiers: tuple[Amplifier, ...] = ()
     per_frame: ClassVar[tuple[str, ...]] = ("level",)
 
     def add(self, program: Program, frames: slice, arrays: Sequence[np.ndarray]) -> None:
-        program.flag_from(self.level[frames], Flag.SATURATED)
+        for k in each_amplifier(program, self.amplifiers):
+            program.flag_from(self.level[frames, k], Flag.SATURATED)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -76,8 +79,9 @@ def flag_saturated(frames: xr.Dataset, level: float | None = None) -> xr.Dataset
     frames : xarray.Dataset
         Raw frames, before any other step.
     level : float, optional
-        In raw pixel values. If not given, that of the instrument which `open_frames` was told, or
-        the header's SATURATE (SATURATA, SATLEVEL).
+        In raw pixel values, of all amplifiers. If not given, that of the instrument which
+        `open_frames` was told, or the header's SATURATE (SATURATA, SATLEVEL), for each amplifier
+        its own.
 
     Returns
     -------
@@ -95,22 +99,33 @@ def flag_saturated(frames: xr.Dataset, level: float | None = None) -> xr.Dataset
         raise CalibrationError(
             f"flag_saturated looks at raw pixels, and {changed[0]} changed them; do it before"
         )
-    n = stack.n_frames
-    levels = saturation_levels(frames) if level is None else np.full(n, float(level))
-    if not np.isfinite(levels).all():
-        wrong = int(np.flatnonzero(~np.isfinite(levels))[0])
+    amps = amplifiers(frames)
+    levels = saturation_levels(frames)
+    if level is not None:
+        levels = np.full_like(levels, float(level))
+    for i, k in np.argwhere(~np.isfinite(levels)):
+        whose = f"amplifier {amps[k].name} of " if amps else ""
         raise CalibrationError(
-            f"flag_saturated: {frame_name(frames, wrong)} does not say where it saturates "
+            f"flag_saturated: {whose}{frame_name(frames, i)} does not say where it saturates "
             "(SATURATE); give level=, or saturation = ... under [instrument] in the config"
         )
-    out, known = keep_each(
-        assign(frames, stack.then(FlagSaturated(level=levels))), "saturation", levels
-    )
+    out = assign(frames, stack.then(FlagSaturated(level=levels, amplifiers=amps)))
+    held = ("amp_saturation", levels) if amps else ("saturation", levels[:, 0])
+    out, known = keep_each(out, *held)
     return with_step(out, StepRecord("flag_saturated", {"level": known}))
 
 
 def saturation_levels(frames: xr.Dataset) -> np.ndarray:
-    """Level of each frame as the instrument or the headers say; NaN where nothing does."""
+    """Levels (frame, amplifier) as the instrument or the headers say; NaN where nothing does.
+
+    One column where there are no amplifiers.
+    """
+    if amplifiers(frames):
+        return amplifier_values(frames, "saturation")
+    return _of_frames(frames)[:, None]
+
+
+def _of_frames(frames: xr.Dataset) -> np.ndarray:
     levels = np.full(frames.sizes["frame"], np.nan)
     if "saturation" in frames.attrs:
         levels[:] = float(frames.attrs["saturation"])

@@ -10,6 +10,15 @@ import numpy as np
 import xarray as xr
 
 from daskcal.errors import CalibrationError, UnitError
+from daskcal.frames.amplifiers import (
+    DIM,
+    Amplifier,
+    amplifier_values,
+    amplifiers,
+    common_value,
+    each_amplifier,
+    own_values,
+)
 from daskcal.frames.blocks import assign, recover
 from daskcal.frames.coordinates import frame_name, known_values
 from daskcal.frames.recipe import Step
@@ -25,11 +34,13 @@ if TYPE_CHECKING:
 class CorrectGain(Step):
     """image · gain, variance · gain²."""
 
-    gain: np.ndarray
+    gain: np.ndarray  # (frame, amplifier)
+    amplifiers: tuple[Amplifier, ...] = ()
     per_frame: ClassVar[tuple[str, ...]] = ("gain",)
 
     def add(self, program: Program, frames: slice, arrays: Sequence[np.ndarray]) -> None:
-        program.multiply(self.gain[frames])
+        for k in each_amplifier(program, self.amplifiers):
+            program.multiply(self.gain[frames, k])
 
 
 @strict_keywords
@@ -41,12 +52,14 @@ def gain_correct(frames: xr.Dataset, gain: float | None = None) -> xr.Dataset:
     frames : xarray.Dataset
         With ``image (frame, y, x)`` in adu.
     gain : float, optional
-        electron/adu; the coordinate ``gain`` of each frame if not given.
+        electron/adu, of all amplifiers; if not given, the coordinate ``gain`` of each frame, or
+        ``amp_gain`` of each of its amplifiers.
 
     Returns
     -------
     xarray.Dataset
-        In electron. The coordinate ``gain`` is 1 from now on, and ``applied_gain`` what it was.
+        In electron. The coordinate ``gain`` is 1 from now on, and ``applied_gain`` what it was
+        (``amp_gain`` and ``amp_applied_gain`` likewise).
 
     Raises
     ------
@@ -60,22 +73,36 @@ def gain_correct(frames: xr.Dataset, gain: float | None = None) -> xr.Dataset:
     if unit != "adu":
         raise UnitError(f"gain_correct makes electron of adu, and the frames are in {unit}")
     n = frames.sizes["frame"]
-    gains = known_values(frames, "gain") if gain is None else np.full(n, float(gain))
-    wrong = np.flatnonzero(~(np.isfinite(gains) & (gains > 0)))
-    if wrong.size:
-        found = "no known gain" if np.isnan(gains[wrong[0]]) else f"a gain of {gains[wrong[0]]}"
+    amps = amplifiers(frames)
+    gains = own_values(frames, "gain")
+    if gain is not None:
+        gains = np.full_like(gains, float(gain))
+    for i, k in np.argwhere(~(np.isfinite(gains) & (gains > 0))):
+        found = "no known gain" if np.isnan(gains[i, k]) else f"a gain of {gains[i, k]}"
+        whose = f"{frame_name(frames, i)}{f', amplifier {amps[k].name},' if amps else ''}"
         raise CalibrationError(
-            f"gain_correct: {frame_name(frames, wrong[0])} has {found}; give gain= in "
+            f"gain_correct: {whose} has {found}; give gain= in "
             "electron/adu, or gain = ... under [instrument] in the config"
         )
-    out = assign(frames, stack.then(CorrectGain(gain=gains)))
+    out = assign(frames, stack.then(CorrectGain(gain=gains, amplifiers=amps)))
     out["image"].attrs["units"] = "electron"
-    out = out.assign_coords(gain=("frame", np.ones(n)), applied_gain=("frame", gains))
-    out, known = keep_each(out, "applied_gain", gains)
+    common = common_value(gains)
+    out = out.assign_coords(gain=("frame", np.ones(n)), applied_gain=("frame", common))
+    if not amps:
+        out, known = keep_each(out, "applied_gain", common)
+        return with_step(out, StepRecord("gain_correct", {"gain": known}))
+    each = {"amp_gain": np.ones_like(gains), "amp_applied_gain": gains}
+    out = out.assign_coords({name: (("frame", DIM), values) for name, values in each.items()})
+    out, known = keep_each(out, "amp_applied_gain", gains)
     return with_step(out, StepRecord("gain_correct", {"gain": known}))
 
 
 def applied_gain(frames: xr.Dataset) -> np.ndarray:
-    """What the raw values of each frame were multiplied by to get electron, 1 for nothing."""
+    """What raw values were multiplied by to get electron, 1 for nothing: (frame, amplifier).
+
+    One column where there are no amplifiers.
+    """
+    if "amp_applied_gain" in frames.coords:
+        return amplifier_values(frames, "applied_gain")
     gains = known_values(frames, "applied_gain")
-    return np.where(np.isnan(gains), 1.0, gains)
+    return np.where(np.isnan(gains), 1.0, gains)[:, None]

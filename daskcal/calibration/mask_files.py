@@ -85,12 +85,7 @@ def open_mask(path: str | PathLike[str], *, like: xr.Dataset | None = None) -> x
     window, coords = _window(like)
     bits = np.zeros(window.shape, np.uint16)
     for bit, region in _regions(path, text, window):
-        inside = Section(
-            max(region.y0, window.y0), min(region.y1, window.y1),
-            max(region.x0, window.x0), min(region.x1, window.x1),
-        )  # fmt: skip
-        if inside.y0 < inside.y1 and inside.x0 < inside.x1:
-            bits[inside.within(window)] |= bit
+        bits[region.common(window).within(window)] |= bit
     return mask_dataset(bits, coords, os.path.basename(path), file_checksum(path))
 
 

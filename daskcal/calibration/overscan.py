@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import dask.array as da
@@ -14,9 +14,10 @@ from daskcal.calibration.facts import require_order
 from daskcal.calibration.robust import HALF_STEP, MAD_TO_SIGMA, median_of_defined
 from daskcal.calibration.trim import find_section
 from daskcal.errors import ArgumentError, GeometryError, choose
+from daskcal.frames.amplifiers import Amplifier, amplifiers
 from daskcal.frames.blocks import Stack, assign, describe_input, pack, recover
 from daskcal.frames.recipe import Step, with_plane
-from daskcal.frames.sections import Section
+from daskcal.frames.sections import Section, hull
 from daskcal.frames.steps import StepRecord, with_step
 from daskcal.frames.units import require_unit
 from daskcal.strict import strict_keywords
@@ -71,17 +72,50 @@ class RowOverscan(Step):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class LevelOverscan(Step):
-    """image − levels that a first pass over the overscan found: one for each row, or column."""
+class AmplifierOverscan(Step):
+    """The pixels of each amplifier − the level of its own overscan pixels in the same row."""
+
+    amplifiers: tuple[Amplifier, ...]
+    level: LineLevel
+
+    def reach(self, section: Section) -> Section:
+        darks = [amp.overscan for amp in self.amplifiers if amp.overscan]
+        whole = hull([section, *darks])
+        return Section(section.y0, section.y1, whole.x0, whole.x1)
 
     def planes(self, before: tuple[str, ...]) -> tuple[str, ...]:
         return with_plane(before, "mask")
 
     def add(self, program: Program, frames: slice, arrays: Sequence[np.ndarray]) -> None:
-        if self.inputs[0].index == "fy":
-            program.subtract_rows(arrays[0])
-        else:
-            program.subtract_columns(arrays[0])
+        here = program.section
+        for amp in self.amplifiers:
+            dark = amp.overscan
+            if dark is None or here.y0 >= dark.y1 or dark.y0 >= here.y1:
+                continue
+            seen = program.pixels(dark.x0, dark.x1)
+            levels = np.concatenate([self.level(some) for some in seen], axis=1)
+            for area in amp.areas:
+                with program.within(area):
+                    program.subtract_rows(levels)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class LevelOverscan(Step):
+    """image − levels that a first pass over the overscan found: one for each row, or column.
+
+    Only the pixels of `areas`, where they are given.
+    """
+
+    areas: tuple[Section | None, ...] = (None,)
+
+    def planes(self, before: tuple[str, ...]) -> tuple[str, ...]:
+        return with_plane(before, "mask")
+
+    def add(self, program: Program, frames: slice, arrays: Sequence[np.ndarray]) -> None:
+        rows = self.inputs[0].index == "fy"
+        for area in self.areas:
+            with program.within(area):
+                (program.subtract_rows if rows else program.subtract_columns)(arrays[0])
 
 
 @strict_keywords
@@ -97,6 +131,8 @@ def subtract_overscan(
     order: int = 1,
 ) -> xr.Dataset:
     """Subtract the overscan level from raw frames.
+
+    Without a section, each amplifier's own overscan from its own pixels, row by row.
 
     Parameters
     ----------
@@ -144,6 +180,9 @@ def subtract_overscan(
         raise ArgumentError(f"order={order} should be 0 or more (for a spline, 1 or more)")
     if clip is not None and not clip > 0:
         raise ArgumentError(f"clip={clip} should be positive, or None for no clipping")
+    level = LineLevel(method, clip)
+    if overscan is None and fits_section is None and (found := amplifiers(frames)):
+        return _of_amplifiers(frames, stack, found, axis, level, model, order)
     section = find_section(frames, overscan, fits_section, "subtract_overscan")
     held = stack.recipe.source.section
     if not held.covers(section):
@@ -153,23 +192,80 @@ def subtract_overscan(
     axis = _axis(section, stack.section, axis)
     if model is None:
         _require_lines(section, stack.section, axis)
-    level = LineLevel(method, clip)
     if axis == "row" and model is None:
         done = stack.then(RowOverscan(section=section, level=level))
     else:
-        done = _with_levels(stack, section, axis, level, model, order)
+        step, levels = _first_pass(stack, section, axis, level, model, order)
+        done = stack.then(step, [levels])
+    record = _record(str(section), [section], axis, level, model, order)
+    return with_step(assign(frames, done), record)
+
+
+def _record(
+    said: str,
+    sections: Sequence[Section],
+    axis: str,
+    level: LineLevel,
+    model: str | None,
+    order: int,
+) -> StepRecord:
+    """What was done; `pixels` are those of one level, the fewest of several overscans."""
     parameters: dict[str, Any] = {
-        "section": str(section),
+        "section": said,
         "axis": axis,
-        "method": method,
-        "clip": clip,
+        "method": level.method,
+        "clip": level.clip,
     }
-    lines, pixels = section.shape if axis == "row" else section.shape[::-1]
-    if model is not None:
+    shapes = [section.shape if axis == "row" else section.shape[::-1] for section in sections]
+    if model is None:
+        pixels = min(pixels for _, pixels in shapes)
+    else:
         parameters |= {"model": model, "order": order}
-        pixels *= max(1, lines // (order + 1))  # a fit of few parameters averages over all lines
+        # a fit of few parameters averages over all lines
+        pixels = min(pixels * max(1, lines // (order + 1)) for lines, pixels in shapes)
     parameters["pixels"] = pixels
-    return with_step(assign(frames, done), StepRecord("subtract_overscan", parameters))
+    return StepRecord("subtract_overscan", parameters)
+
+
+def _of_amplifiers(
+    frames: xr.Dataset,
+    stack: Stack,
+    found: Sequence[Amplifier],
+    axis: str | None,
+    level: LineLevel,
+    model: str | None,
+    order: int,
+) -> xr.Dataset:
+    """Each amplifier less its own overscan."""
+    if axis == "column":
+        raise ArgumentError(
+            "axis='column' needs the section of an overscan across the columns; the amplifiers' "
+            "own give a level for each row"
+        )
+    held = stack.recipe.source.section
+    darks = []
+    for amp in found:
+        if amp.overscan is None:
+            raise GeometryError(
+                f"subtract_overscan: {amp.name} has no overscan (BIASSEC); give overscan=, or "
+                "overscan_section = ... for it under [[instrument.amplifiers]] in the config"
+            )
+        dark = amp.overscan.common(Section(held.y0, held.y1, amp.overscan.x0, amp.overscan.x1))
+        if not held.covers(dark):
+            raise GeometryError(
+                f"subtract_overscan: {dark}, the overscan of {amp.name}, is outside of the frames, "
+                f"which are {held}"
+            )
+        darks.append(dark)
+    if model is None:
+        done = stack.then(AmplifierOverscan(amplifiers=tuple(found), level=level))
+    else:
+        done = stack
+        for amp, dark in zip(found, darks, strict=True):
+            step, levels = _first_pass(stack, dark, "row", level, model, order)
+            done = done.then(replace(step, areas=amp.areas), [levels])
+    names = ", ".join(f"{amp.name} {amp.overscan}" for amp in found)
+    return with_step(assign(frames, done), _record(names, darks, "row", level, model, order))
 
 
 def _axis(section: Section, window: Section, axis: str | None) -> str:
@@ -197,10 +293,10 @@ def _require_lines(section: Section, window: Section, axis: str) -> None:
         )
 
 
-def _with_levels(
+def _first_pass(
     stack: Stack, section: Section, axis: str, level: LineLevel, model: str | None, order: int
-) -> Stack:
-    """The stack and a step whose levels come from a first pass over the overscan pixels only."""
+) -> tuple[LevelOverscan, da.Array]:
+    """A step whose levels come from a first pass over the overscan pixels only, and they."""
     pixels = pack(stack.windowed(section), frame=1, rows=-1)
     out = "fy" if axis == "row" else "fx"
     window = stack.section
@@ -224,7 +320,7 @@ def _with_levels(
         meta=np.empty((0, 0)),
     )
     reference = describe_input(levels, out, window.y0, window.x0)
-    return stack.then(LevelOverscan(inputs=(reference,)), [levels])
+    return LevelOverscan(inputs=(reference,)), levels
 
 
 def _frame_levels(

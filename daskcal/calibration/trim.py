@@ -5,9 +5,10 @@ from __future__ import annotations
 import xarray as xr
 
 from daskcal.errors import ArgumentError, CalibrationError, GeometryError
+from daskcal.frames.amplifiers import amplifiers
 from daskcal.frames.blocks import recover
 from daskcal.frames.detector import raw_section
-from daskcal.frames.sections import Section, fits_section, python_section
+from daskcal.frames.sections import Section, fits_section, hull, python_section
 from daskcal.frames.steps import StepRecord, with_step
 from daskcal.frames.table import header_name
 from daskcal.strict import strict_keywords
@@ -21,6 +22,8 @@ def trim_image(
     fits_section: str | None = None,
 ) -> xr.Dataset:
     """Keep one section of the frames.
+
+    Without a section the overscans of a detector's amplifiers are cut away.
 
     Parameters
     ----------
@@ -40,12 +43,15 @@ def trim_image(
     Raises
     ------
     ArgumentError
-        Neither or both of the sections are given.
+        Neither or both of the sections are given; neither, only where amplifiers are known.
     GeometryError
         A section that is not one, or leaves the frame.
     """
     here = recover(frames).section
-    kept = find_section(frames, section, fits_section, "trim_image")
+    if section is None and fits_section is None and (found := amplifiers(frames)):
+        kept = hull(amp.section for amp in found).common(here)
+    else:
+        kept = find_section(frames, section, fits_section, "trim_image")
     if not here.covers(kept):
         raise GeometryError(f"trim_image: {kept} is outside of the frames, which are {here}")
     rows, columns = kept.within(here)

@@ -12,8 +12,9 @@ import xarray as xr
 from daskcal.calibration.facts import require_order
 from daskcal.calibration.gain import applied_gain
 from daskcal.errors import ArgumentError, CalibrationError
+from daskcal.frames.amplifiers import Amplifier, amplifiers, each_amplifier, own_values
 from daskcal.frames.blocks import assign, recover
-from daskcal.frames.coordinates import frame_name, known_values
+from daskcal.frames.coordinates import frame_name
 from daskcal.frames.recipe import Step, with_plane
 from daskcal.frames.steps import StepRecord, keep_each, last_step, with_step
 from daskcal.frames.units import require_unit
@@ -27,16 +28,19 @@ if TYPE_CHECKING:
 class CreateVariance(Step):
     """variance = poisson · max(image − bias_level, 0) + constant, in units of the image squared."""
 
-    poisson: np.ndarray
+    poisson: np.ndarray  # (frame, amplifier), as the other two
     constant: np.ndarray
     bias_level: np.ndarray
+    amplifiers: tuple[Amplifier, ...] = ()
     per_frame: ClassVar[tuple[str, ...]] = ("poisson", "constant", "bias_level")
 
     def planes(self, before: tuple[str, ...]) -> tuple[str, ...]:
         return with_plane(before, "variance")
 
     def add(self, program: Program, frames: slice, arrays: Sequence[np.ndarray]) -> None:
-        program.own_noise(self.bias_level[frames], self.poisson[frames], self.constant[frames])
+        numbers = self.bias_level, self.poisson, self.constant
+        for k in each_amplifier(program, self.amplifiers):
+            program.own_noise(*(each[frames, k] for each in numbers))
 
 
 @strict_keywords
@@ -61,9 +65,10 @@ def create_variance(
     frames : xarray.Dataset
         With ``image (frame, y, x)`` from which the bias level is gone.
     gain : float, optional
-        electron/adu, for frames in adu; the coordinate ``gain`` if not given.
+        electron/adu, for frames in adu; if not given, the coordinate ``gain``, or ``amp_gain`` of
+        each amplifier.
     rdnoise : float, optional
-        electron; the coordinate ``rdnoise`` if not given.
+        electron; if not given, the coordinate ``rdnoise``, or ``amp_rdnoise`` of each amplifier.
     bias_level : float, optional
         The bias in raw pixel values, for frames that still have it (because it leaves only with an
         unscaled dark); if not given, that of the instrument which `open_frames` was told. Not used
@@ -96,14 +101,21 @@ def create_variance(
         loss = np.pi / 2 if overscan.parameters["method"] == "median" else 1.0
         constant = constant + readout * loss / overscan.parameters["pixels"]
     step = CreateVariance(
-        poisson=np.where(is_bias, 0.0, 1.0) / gains, constant=constant, bias_level=levels
+        poisson=np.where(is_bias, 0.0, 1.0)[:, None] / gains,
+        constant=constant,
+        bias_level=np.broadcast_to(levels, gains.shape),
+        amplifiers=amplifiers(frames),
     )
     out = assign(frames, stack.then(step))
     out["variance"].attrs.setdefault("long_name", "variance of the frame's own noise")
     record: dict[str, float | str] = {}
-    out, record["gain"] = keep_each(out, "noise_gain", gains)
-    out, record["rdnoise"] = keep_each(out, "rdnoise", noise)
+    several = bool(amplifiers(frames))
+    for name, values in (("noise_gain", gains), ("rdnoise", noise)):
+        key = name.removeprefix("noise_")
+        held = (f"amp_{name}", values) if several else (name, values[:, 0])
+        out, record[key] = keep_each(out, *held)
     if levels.any():
+        levels = levels if levels.shape[1] > 1 else levels[:, 0]
         out, record["bias_level"] = keep_each(out, "bias_level", levels)
     return with_step(out, StepRecord("create_variance", record))
 
@@ -111,27 +123,29 @@ def create_variance(
 def _gain_and_noise(
     frames: xr.Dataset, unit: str, gain: float | None, rdnoise: float | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Gain (1 for electron) and read noise of each frame."""
-    n = frames.sizes["frame"]
+    """Gain (1 for electron) and read noise of each frame and amplifier."""
     if unit == "electron":
         if gain not in (None, 1):
             raise ArgumentError(f"create_variance: gain={gain}, and the frames are in electron")
         gain = 1.0
-    gains = known_values(frames, "gain") if gain is None else np.full(n, float(gain))
-    noise = known_values(frames, "rdnoise") if rdnoise is None else np.full(n, float(rdnoise))
+    gains, noise = own_values(frames, "gain"), own_values(frames, "rdnoise")
+    gains = gains if gain is None else np.full_like(gains, float(gain))
+    noise = noise if rdnoise is None else np.full_like(noise, float(rdnoise))
     valid = {"gain": np.isfinite(gains) & (gains > 0), "rdnoise": np.isfinite(noise) & (noise >= 0)}
     for what, values in (("gain", gains), ("rdnoise", noise)):
         if not valid[what].all():
-            wrong = int(np.flatnonzero(~valid[what])[0])
+            i, k = np.argwhere(~valid[what])[0]
+            amps = amplifiers(frames)
+            whose = f"{frame_name(frames, i)}{f', amplifier {amps[k].name},' if amps else ''}"
             raise CalibrationError(
-                f"create_variance: the {what} of {frame_name(frames, wrong)} is {values[wrong]}; "
+                f"create_variance: the {what} of {whose} is {values[i, k]}; "
                 f"give {what}=, or {what} = ... under [instrument] in the config"
             )
     return gains, noise
 
 
 def _quantum(frames: xr.Dataset) -> np.ndarray:
-    """The step of the converter in the unit of each frame; 0 for values that have none."""
+    """The step of the converter in the unit of each frame and amplifier; 0 for none."""
     return float(frames["image"].attrs.get("quantum", 0.0)) * applied_gain(frames)
 
 
@@ -141,9 +155,9 @@ def bias_is_gone(frames: xr.Dataset) -> bool:
 
 
 def _bias_levels(frames: xr.Dataset, given: float | None, is_bias: np.ndarray) -> np.ndarray:
-    """What of each frame's values is bias, in the unit that they have now."""
+    """What of the values is bias, in the unit that they have now: (frame, amplifier or 1)."""
     if bias_is_gone(frames) or is_bias.all():
-        return np.zeros(is_bias.size)
+        return np.zeros((is_bias.size, 1))
     level = frames.attrs.get("bias_level") if given is None else given
     if level is None:
         raise CalibrationError(

@@ -1,5 +1,6 @@
 """FITS files: scanning folders of them, and reading pixels."""
 
+from daskcal.fits.assembled import AssembledImage, read_image
 from daskcal.fits.frame import Frame, Unreadable, detectors
 from daskcal.fits.header import card_comments
 from daskcal.fits.keywords import DEFAULT_KEYWORDS, FrameValues, Keywords, normalise
@@ -8,6 +9,7 @@ from daskcal.fits.source import ImageSource, read_pixels
 
 __all__ = [
     "DEFAULT_KEYWORDS",
+    "AssembledImage",
     "Frame",
     "FrameValues",
     "ImageSource",
@@ -18,6 +20,7 @@ __all__ = [
     "detectors",
     "is_product",
     "normalise",
+    "read_image",
     "read_pixels",
     "scan",
 ]

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from daskcal.errors import FrameError
+from daskcal.fits.amplifiers import PLACES, by_detector, join
+from daskcal.fits.assembled import AssembledImage
 from daskcal.fits.content import FITS_MAGIC, claims_fits, kind, open_regular, unpack
 from daskcal.fits.files import Found
 from daskcal.fits.hdus import Bytes, Hdu, PlainBytes, UnpackedBytes, walk
@@ -29,12 +31,12 @@ _GZIP_RATIO = 1100  # deflate packs 1032 times at the most
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One image HDU.
+    """One image HDU, or those of all amplifiers of one detector.
 
     Attributes
     ----------
     source : ImageSource
-        Where its pixels lie.
+        Where its pixels lie; of several amplifiers, those of the first.
     cards : str
         80-character card images, joined, without END: its own, then those it inherits of the
         primary HDU. Printable ASCII that can be written again.
@@ -45,6 +47,8 @@ class Frame:
         Of the content: the same wherever the file lies and however it is packed.
     problems : tuple of str
         Cards that could not be read, and the like, one line each.
+    parts : tuple of Frame
+        The frames of the amplifiers' HDUs, where each has one of its own.
     """
 
     source: ImageSource
@@ -52,6 +56,12 @@ class Frame:
     header: Mapping[str, Value]
     fingerprint: str
     problems: tuple[str, ...] = ()
+    parts: tuple[Frame, ...] = ()
+
+    @property
+    def pixels(self) -> ImageSource | AssembledImage:
+        """Where the pixels of the whole image lie."""
+        return self.source
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +93,7 @@ def scan_file(entry: Found, asked: int | str | None) -> Outcome:
 
 
 def read_frame(path: str, asked: int | str | None = None) -> Frame:
-    """The frame in HDU `asked` (index or EXTNAME) of the file, by default its one image.
+    """The frame in HDU `asked` (index or EXTNAME) of the file, by default its one detector's.
 
     Raises
     ------
@@ -91,7 +101,14 @@ def read_frame(path: str, asked: int | str | None = None) -> Frame:
         Where the file gives no frame.
     """
     content = _walked(path, asked)
-    return content.frame(content.default() if asked is None else content.named(asked))
+    if asked is not None:
+        return content.frame(content.named(asked))
+    images = content.images()
+    if sum(any(key in hdu.cards.values for key in PLACES) for hdu in images) > 1:
+        found = by_detector([content.frame(hdu) for hdu in images])
+        if len(found) == 1:
+            return join(found[0])
+    return content.frame(content.default())
 
 
 def detectors(path: str | os.PathLike[str]) -> tuple[Frame, ...]:
@@ -256,6 +273,11 @@ class _Content:
 
     def alike(self) -> list[Hdu]:
         """The first image, and the others of its shape."""
+        images = self.images()
+        return [hdu for hdu in images if flat_shape(hdu) == flat_shape(images[0])]
+
+    def images(self) -> list[Hdu]:
+        """All images of two axes; the first of any, where there is none of those."""
         self.fail_on_fault()
         for hdu in self.hdus:
             if hdu.data_end > self.length:
@@ -264,9 +286,7 @@ class _Content:
         if not images:
             raise FrameError(self.path, "no-image", f"no HDU is an image: {self._list()}")
         flat = [hdu for hdu in images if flat_shape(hdu) or is_compressed(hdu)]
-        if not flat:
-            return images[:1]  # of which `describe` says why it cannot be a frame
-        return [hdu for hdu in flat if flat_shape(hdu) == flat_shape(flat[0])]
+        return flat or images[:1]  # of which `describe` says why it cannot be a frame
 
     def _list(self, hdus: list[Hdu] | None = None) -> str:
         names = []

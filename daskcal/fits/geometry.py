@@ -75,7 +75,7 @@ def _from_sections(
         length = stop - start + 1
         if last - first + 1 == length:
             factor = 1  # the section counts binned pixels
-        if last < first or stop < start or not _covers(last - first + 1, length, factor):
+        if last < first or stop < start or not covers(last - first + 1, length, factor):
             return None
         if (first - 1) % factor:
             return None
@@ -83,7 +83,7 @@ def _from_sections(
     return origin[0], origin[1]
 
 
-def _covers(unbinned: int, length: int, factor: int) -> bool:
+def covers(unbinned: int, length: int, factor: int) -> bool:
     """Whether `length` pixels of `factor` each are `unbinned` ones, but for a last, partial one."""
     return length in (unbinned // factor, -(-unbinned // factor))
 

@@ -224,6 +224,8 @@ def _lasts(entry: Found, outcome: Outcome) -> bool:
         return outcome.reason not in _TRANSIENT
     if isinstance(outcome, Frame):
         source = outcome.source
+        if outcome.parts:
+            return False
         return (source.size, source.mtime_ns) == (entry.size, entry.mtime_ns)
     return True
 

@@ -91,6 +91,13 @@ def product_cards(
     return "".join(images)
 
 
+def moved_reference(cards: str, shift: tuple[int, int]) -> str:
+    """Card images whose reference pixels (CRPIX) lie `shift` rows and columns further on."""
+    cut = (-shift[0], -shift[1])
+    moved = _shifted(list(read_cards(cards)), cut, (0, 0))
+    return "".join(card.image for card in moved if not re.fullmatch("LT[VM].*", card.key))
+
+
 def _gained(card: Card, factor: float) -> Card:
     number = card.number
     if number is None:

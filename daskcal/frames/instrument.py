@@ -13,6 +13,39 @@ from daskcal.fits import DEFAULT_KEYWORDS, Keywords
 
 
 @dataclass(frozen=True, slots=True)
+class AmplifierSetup:
+    """One amplifier of a detector, or several alike; what is not given the headers say.
+
+    Attributes
+    ----------
+    name : str
+        The amplifier's: EXTNAME of an HDU of its own, ``amp1`` for ``DATASEC1`` and the like. A
+        glob (``"*"``, ``"Segment1?"``) stands for all that it fits. Names that no header has are
+        amplifiers of their own, with a `data_section` in the one HDU.
+    data_section, overscan_section : str
+        The amplifier's pixels that see light and its overscan, as FITS headers write sections:
+        ``"[1:1024,*]"`` is columns 1 to 1024 of all rows.
+    detector_section : str
+        Where the light falls on the detector, in unbinned pixels; a range that runs backwards is a
+        flip, ``*`` takes the data section's own. If no amplifier has one, they lie side by side in
+        the order of their data.
+    readout : str
+        The corner that is read first: ``"bottom left"`` and so on.
+    gain, rdnoise, saturation : float or None
+        electron/adu, electron, adu.
+    """
+
+    name: str
+    data_section: str = ""
+    overscan_section: str = ""
+    detector_section: str = ""
+    readout: str = ""
+    gain: float | None = None
+    rdnoise: float | None = None
+    saturation: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Instrument:
     """A camera. What is given here goes before what a header says; None leaves it to the header.
 
@@ -34,6 +67,8 @@ class Instrument:
         Which HDU holds the image; None is the first image.
     keywords : Keywords
         Which header keywords and values mean what.
+    amplifiers : tuple of AmplifierSetup
+        What is known of each amplifier, beside the headers.
     """
 
     name: str = ""
@@ -44,6 +79,7 @@ class Instrument:
     bias_level: float | None = None
     hdu: int | str | None = None
     keywords: Keywords = DEFAULT_KEYWORDS
+    amplifiers: tuple[AmplifierSetup, ...] = ()
 
 
 def shipped_instruments() -> tuple[str, ...]:
@@ -66,4 +102,6 @@ def shipped_instrument(name: str) -> Instrument:
     known = {field.name for field in dataclasses.fields(Instrument)}
     values: dict[str, Any] = config.get("instrument", {})
     keywords = DEFAULT_KEYWORDS.extended(config.get("keywords"), config.get("types"))
-    return Instrument(**{k: v for k, v in values.items() if k in known}, keywords=keywords)
+    amplifiers = tuple(AmplifierSetup(**each) for each in values.pop("amplifiers", ()))
+    chosen = {k: v for k, v in values.items() if k in known}
+    return Instrument(**chosen, keywords=keywords, amplifiers=amplifiers)

@@ -13,7 +13,9 @@ import xarray as xr
 from dask.base import tokenize
 
 from daskcal.errors import DaskcalWarning, FrameError, GeometryError, UnitError
-from daskcal.fits import Frame, Unreadable, scan
+from daskcal.fits import AssembledImage, Frame, Unreadable, scan
+from daskcal.frames.amplifiers import VALUES, Amplifier, amplifier_coords
+from daskcal.frames.assembled import DetectorFrame, assembled
 from daskcal.frames.blocks import DIMS, Stack, assign
 from daskcal.frames.detector import RawWindow, detector_coords
 from daskcal.frames.instrument import Instrument, shipped_instrument
@@ -77,7 +79,7 @@ def open_frames(
     """
     camera = _camera(instrument)
     paths = paths if isinstance(paths, str | PathLike) else list(paths)
-    found = scan(paths, hdu=camera.hdu if hdu is None else hdu)
+    found = assembled(scan(paths, hdu=camera.hdu if hdu is None else hdu), camera)
     _report_unreadable(found.unreadable, paths)
     if not found.frames:
         raise FrameError(
@@ -97,7 +99,7 @@ def frames_dataset(
     """The lazy Dataset of scanned frames and their rows of a `frame_table`, in the same order."""
     camera = instrument or Instrument()
     section = _common_section(table)
-    sources = tuple(frame.source for frame in frames)
+    sources = tuple(frame.pixels for frame in frames)
     files = Files(sources, section, token=tokenize(section, *map(_identity, sources)))
     coords: dict[str, object] = {
         "path": ("frame", table["path"].to_numpy(dtype=object)),
@@ -107,8 +109,10 @@ def frames_dataset(
     coords |= {name: ("frame", column) for name, column in header_columns(frames).items()}
     coords["cards"] = ("frame", np.array([frame.cards for frame in frames], dtype=object))
     coords |= detector_coords(RawWindow(section, known=bool(table["origin_known"].all())))
+    several = _amplifier_coords(frames)
+    coords |= several
     for name, value in (("gain", camera.gain), ("rdnoise", camera.rdnoise)):
-        if value is not None:
+        if value is not None and not several:
             coords[name] = ("frame", np.full(len(frames), float(value)))
     attrs: dict[str, object] = {"steps": []}
     for name in ("saturation", "bias_level"):
@@ -120,6 +124,30 @@ def frames_dataset(
     if "mask" in opened:
         opened["mask"].attrs = dict(MASK_ATTRS)
     return opened
+
+
+def _amplifier_coords(frames: Sequence[Frame]) -> dict[str, xr.Variable]:
+    """What is known of the amplifiers of frames that have several, the same in all of them."""
+    layouts = [f.amplifiers if isinstance(f, DetectorFrame) else () for f in frames]
+    usual = max(dict.fromkeys(layouts), key=layouts.count)
+    for frame, layout in zip(frames, layouts, strict=True):
+        if layout != usual:
+            raise GeometryError(
+                f"{frame.source.path} has {_readout(layout)}, and {layouts.count(usual)} other "
+                f"frames have {_readout(usual)}: open them apart"
+            )
+    if not usual:
+        return {}
+    each = [frame.values for frame in frames if isinstance(frame, DetectorFrame)]
+    return amplifier_coords(
+        usual, {name: np.array([values[name] for values in each]) for name in VALUES}
+    )
+
+
+def _readout(layout: Sequence[Amplifier]) -> str:
+    if not layout:
+        return "one amplifier"
+    return "the amplifiers " + ", ".join(f"{amp.name} {amp.section}" for amp in layout)
 
 
 def _image_attrs(
@@ -167,6 +195,10 @@ def _window(place: tuple[tuple[int, int], int, int]) -> str:
 
 
 def _identity(source: object) -> tuple[object, ...]:
+    if isinstance(source, AssembledImage):
+        pieces = ((_identity(p.source), p.rows, p.columns, p.flipped, p.top, p.left)
+                  for p in source.pieces)  # fmt: skip
+        return source.shape, *pieces
     return tuple(getattr(source, name) for name in source.__slots__)  # type: ignore[attr-defined]
 
 

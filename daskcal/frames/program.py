@@ -8,6 +8,7 @@ of each frame through all of that while the line is in the cache.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,6 +19,8 @@ from daskcal.frames.masks import Flag
 from daskcal.frames.sections import Section
 
 _AT_ONCE = 1 << 18  # pixels that a step looks at together
+_FAR = 1 << 40
+_EVERYWHERE = Section(-_FAR, _FAR, -_FAR, _FAR)
 
 
 class Program:
@@ -33,7 +36,9 @@ class Program:
         self.section = raw.section
         self.flags = raw.mask is not None  # whether a bit may be set
         self._raw = raw
+        self._acting = _EVERYWHERE
         self._operations: list[tuple[int, int, int, int]] = []
+        self._areas: list[Section] = []  # where each of them acts
         self._numbers: list[np.ndarray] = []
         self._planes: list[_Placed] = []
         self._bits: list[_Placed] = []
@@ -48,6 +53,19 @@ class Program:
     def crop(self, x0: int, x1: int) -> None:
         """From now on only the columns from `x0` up to `x1` are wanted."""
         self.section = Section(self.section.y0, self.section.y1, x0, x1)
+
+    @contextmanager
+    def within(self, section: Section | None) -> Iterator[None]:
+        """Operations that are added in here act on the pixels of `section` only; None: on all.
+
+        What they take stays what it is without: planes and numbers of all rows and columns.
+        """
+        before = self._acting
+        self._acting = before if section is None else before.common(section)
+        try:
+            yield
+        finally:
+            self._acting = before
 
     def pixels(self, x0: int, x1: int) -> Iterator[np.ndarray]:
         """The image as it is by now in columns from `x0` up to `x1`, NaN where a bit is set.
@@ -134,6 +152,7 @@ class Program:
     def _add(self, kind: int, a: int = -1, b: int = -1, *numbers: np.ndarray | None) -> None:
         given = [each for each in numbers if each is not None]
         self._operations.append((kind, a, b, len(self._numbers) if given else -1))
+        self._areas.append(self._acting)
         self._numbers += given
 
     def _plane(self, plane: np.ndarray) -> int:
@@ -143,10 +162,14 @@ class Program:
     def over(self, x0: int, x1: int) -> Prepared:
         """The operations so far, for the columns from `x0` up to `x1`."""
         n, rows, _ = self._raw.image.shape
+        y0 = self._raw.section.y0
+        areas = self._reached(Section(y0, y0 + rows, x0, x1))
         return Prepared(
             self._raw,
             slice(x0 - self._raw.section.x0, x1 - self._raw.section.x0),
             np.array(self._operations, np.int64).reshape(-1, 4),
+            areas,
+            np.unique([0, x1 - x0, *areas[:, 2:].flat]),
             _table(self._numbers, (n,), self.dtype),
             [placed.over(x0, x1) for placed in self._planes],
             [placed.over(x0, x1) for placed in self._bits],
@@ -154,6 +177,12 @@ class Program:
             _table([placed.over(x0, x1) for placed in self._of_columns], (n, x1 - x0), self.dtype),
             self._alike(),
         )
+
+    def _reached(self, held: Section) -> np.ndarray:
+        """Rows and columns of `held`, from its first ones, that each operation acts on."""
+        areas = np.array([(a.y0, a.y1, a.x0, a.x1) for a in self._areas], np.int64)
+        low, high = (held.y0, held.y0, held.x0, held.x0), (held.y1, held.y1, held.x1, held.x1)
+        return np.clip(areas.reshape(-1, 4), low, high) - low
 
     def _alike(self) -> int:
         """After how many operations the shared variance is still the same for all frames."""
@@ -196,6 +225,8 @@ class Prepared:
     raw: Block
     columns: slice
     operations: np.ndarray
+    areas: np.ndarray
+    cuts: np.ndarray
     numbers: np.ndarray
     planes: list[np.ndarray]
     bits: list[np.ndarray]
@@ -218,6 +249,8 @@ class Prepared:
             rows.start,
             self.columns.start,
             self.operations,
+            self.areas,
+            self.cuts,
             self.numbers,
             _table([plane[rows] for plane in self.planes], shape, value),
             _table([plane[rows] for plane in self.bits], shape, np.dtype(np.uint16)),

@@ -139,6 +139,12 @@ def _undefine(x, bits):
 
 
 @nb.njit(error_model="numpy")
+def _acts(area, y, x0, x1):
+    """Whether an operation of an area acts on columns from `x0` up to `x1` of row `y`."""
+    return area[0] <= y < area[1] and area[2] <= x0 and x1 <= area[3]
+
+
+@nb.njit(error_model="numpy")
 def _begin(given, i, y, left, line):
     """Fill a line of a plane with what was given of it, or with zeros."""
     if given.shape[0]:
@@ -148,8 +154,8 @@ def _begin(given, i, y, left, line):
 
 
 def _run(
-    raw, raw_variance, raw_shared, raw_mask, top, left, operations, numbers, planes, bits,
-    of_rows, of_columns, alike, rows, line, into, image, variance, shared, mask,
+    raw, raw_variance, raw_shared, raw_mask, top, left, operations, areas, cuts, numbers, planes,
+    bits, of_rows, of_columns, alike, rows, line, into, image, variance, shared, mask,
 ):  # fmt: skip
     """Take `rows` rows from `top` on of all frames through the operations.
 
@@ -162,6 +168,12 @@ def _run(
     operations : array of int64, (operations, 4)
         Kind, first and second plane (or table of bits, rows, columns), and first of its numbers;
         -1 for none. An operation whose first number is NaN leaves the frame alone.
+    areas : array of int64, (operations, 4)
+        Where an operation acts: first and one past the last row, of those of `raw`, first and one
+        past the last column, of those of the results.
+    cuts : array of int64
+        Columns of the results, the first and one past the last among them, between which no area
+        begins or ends.
     numbers : array of (numbers, frames)
     planes, bits : arrays of (planes, rows, columns)
     of_rows : array of (tables, frames, rows)
@@ -185,69 +197,73 @@ def _run(
     nothing, no_bits = line[:0], np.empty(0, np.uint16)
     base, count = np.empty_like(line), operations.shape[0]
     alone, bare = raw.shape[0] == 1, not raw_mask.shape[0]
-    levelled = count and operations[0, 0] == SUBTRACT_ROWS and bare
     one = line.dtype.type(1)
-    for row in range(rows):
-        y = top + row
-        for i in range(raw.shape[0]):
-            x = image[i, into + row] if image.shape[0] else line
-            v = variance[i, into + row] if variance.shape[0] else nothing
-            s = shared[i, into + row] if shared.shape[0] else nothing
-            m = mask[i, into + row] if mask.shape[0] else no_bits
-            _begin(raw_variance, i, y, left, v)
-            _begin(raw_mask, i, y, left, m)
-            if i == 0 or not alike:
-                _begin(raw_shared, i, y, left, s)
-            pixels = raw[i, y, left : left + line.size]
-            if levelled:  # the pass that loads can do that as well
-                _load_less(pixels, x, m, of_rows[operations[0, 1], i, y])
-            else:
-                _load(pixels, x)
-            if not bare:
-                _undefine(x, raw_mask[i, y, left : left + line.size])
-            for o in range(count + 1):
-                if o == alike and s.size and not alone:
-                    _load(s, base) if i == 0 else _load(base, s)
-                if o == count or (o == 0 and levelled):
-                    continue
-                kind, a, b, first = operations[o]
-                t = nothing if i and o < alike else s
-                f = numbers[first, i] if first >= 0 else one
-                if f != f:
-                    continue
-                if kind == SUBTRACT:
-                    _subtract(x, planes[a, row], f)
-                elif kind == SUBTRACT_ROWS:
-                    _subtract_number(x, m, of_rows[a, i, y])
-                elif kind == SUBTRACT_COLUMNS:
-                    _subtract_line(x, m, of_columns[a, i])
-                elif kind == MULTIPLY:
-                    _multiply(x, f)
-                    _multiply(v, f * f)
-                    _multiply(t, f * f)
-                elif kind == DIVIDE:
-                    _divide(x, v, t, planes[a, row])
-                elif kind == OWN_NOISE:
-                    _own_noise(x, v, f, numbers[first + 1, i], numbers[first + 2, i])
-                elif kind == SHARE:
-                    _share(t, planes[a, row], f)
-                elif kind == SHARE_TWO:
-                    _share_two(t, planes[a, row], planes[b, row], f, numbers[first + 1, i])
-                elif kind == SHARE_SQUARE:
-                    _share_square(x, t, planes[a, row])
-                elif kind == FLAG:
-                    _flag(m, bits[a, row])
-                elif kind == FLAG_FROM:
-                    _flag_from(x, m, f, np.uint16(b))
-                elif kind == KEEP:
-                    for k in range(m.size):
-                        m[k] &= np.uint16(b)
-                    if a & 1:
-                        v[:] = 0
-                    if a & 2:
-                        t[:] = 0
-            for k in range(m.size):
-                found |= m[k]
+    for row, i, piece in np.ndindex(rows, raw.shape[0], cuts.size - 1):
+        y, x0, x1 = top + row, cuts[piece], cuts[piece + 1]
+        x = image[i, into + row, x0:x1] if image.shape[0] else line[x0:x1]
+        v = variance[i, into + row, x0:x1] if variance.shape[0] else nothing
+        s = shared[i, into + row, x0:x1] if shared.shape[0] else nothing
+        m = mask[i, into + row, x0:x1] if mask.shape[0] else no_bits
+        _begin(raw_variance, i, y, left + x0, v)
+        _begin(raw_mask, i, y, left + x0, m)
+        if i == 0 or not alike:
+            _begin(raw_shared, i, y, left + x0, s)
+        pixels = raw[i, y, left + x0 : left + x1]
+        levelled = -1
+        for o in range(count):
+            if _acts(areas[o], y, x0, x1):
+                levelled = o if bare and operations[o, 0] == SUBTRACT_ROWS else -1
+                break
+        if levelled >= 0:  # the pass that loads can do that as well
+            _load_less(pixels, x, m, of_rows[operations[levelled, 1], i, y])
+        else:
+            _load(pixels, x)
+        if not bare:
+            _undefine(x, raw_mask[i, y, left + x0 : left + x1])
+        for o in range(count + 1):
+            if o == alike and s.size and not alone:
+                _load(s, base[x0:x1]) if i == 0 else _load(base[x0:x1], s)
+            if o in (count, levelled) or not _acts(areas[o], y, x0, x1):
+                continue
+            kind, a, b, first = operations[o]
+            t = nothing if i and o < alike else s
+            f = numbers[first, i] if first >= 0 else one
+            if f != f:
+                continue
+            if kind == SUBTRACT:
+                _subtract(x, planes[a, row, x0:x1], f)
+            elif kind == SUBTRACT_ROWS:
+                _subtract_number(x, m, of_rows[a, i, y])
+            elif kind == SUBTRACT_COLUMNS:
+                _subtract_line(x, m, of_columns[a, i, x0:x1])
+            elif kind == MULTIPLY:
+                _multiply(x, f)
+                _multiply(v, f * f)
+                _multiply(t, f * f)
+            elif kind == DIVIDE:
+                _divide(x, v, t, planes[a, row, x0:x1])
+            elif kind == OWN_NOISE:
+                _own_noise(x, v, f, numbers[first + 1, i], numbers[first + 2, i])
+            elif kind == SHARE:
+                _share(t, planes[a, row, x0:x1], f)
+            elif kind == SHARE_TWO:
+                second = planes[b, row, x0:x1]
+                _share_two(t, planes[a, row, x0:x1], second, f, numbers[first + 1, i])
+            elif kind == SHARE_SQUARE:
+                _share_square(x, t, planes[a, row, x0:x1])
+            elif kind == FLAG:
+                _flag(m, bits[a, row, x0:x1])
+            elif kind == FLAG_FROM:
+                _flag_from(x, m, f, np.uint16(b))
+            elif kind == KEEP:
+                for k in range(m.size):
+                    m[k] &= np.uint16(b)
+                if a & 1:
+                    v[:] = 0
+                if a & 2:
+                    t[:] = 0
+        for k in range(m.size):
+            found |= m[k]
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from daskcal.errors import GeometryError
@@ -33,6 +34,12 @@ class Section:
         rows = self.y0 <= other.y0 and other.y1 <= self.y1
         return rows and self.x0 <= other.x0 and other.x1 <= self.x1
 
+    def common(self, other: Section) -> Section:
+        """What both cover; no rows or columns where that is nothing."""
+        y0, x0 = max(self.y0, other.y0), max(self.x0, other.x0)
+        y1, x1 = min(self.y1, other.y1), min(self.x1, other.x1)
+        return Section(y0, max(y0, y1), x0, max(x0, x1))
+
     def within(self, outer: Section) -> tuple[slice, slice]:
         """Index of this rectangle in an array that holds `outer`."""
         return (
@@ -42,6 +49,17 @@ class Section:
 
     def __str__(self) -> str:
         return f"[{self.y0}:{self.y1}, {self.x0}:{self.x1}]"
+
+
+def hull(sections: Iterable[Section]) -> Section:
+    """The smallest rectangle that covers all `sections`, of which there is at least one."""
+    held = list(sections)
+    return Section(
+        min(s.y0 for s in held),
+        max(s.y1 for s in held),
+        min(s.x0 for s in held),
+        max(s.x1 for s in held),
+    )
 
 
 def python_section(text: str | slice | tuple[slice, ...], shape: tuple[int, int]) -> Section:

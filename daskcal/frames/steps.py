@@ -63,13 +63,14 @@ def keep_each(
 ) -> tuple[xr.Dataset, float | str]:
     """A value for each frame, for a record: a number where all are equal, else a reference.
 
-    The values that a record refers to are a coordinate of the frames, which a selection or a sort
-    takes along; `spelled_out` puts them back.
+    `values` are (frame,), or (frame, amplifier). Those that a record refers to are a coordinate of
+    the frames, which a selection or a sort takes along; `spelled_out` puts them back.
     """
     unique = np.unique(values)
     if unique.size == 1:
         return frames, float(unique[0])
-    return frames.assign_coords({coordinate: ("frame", values)}), f"{_HELD}{coordinate}"
+    dims = ("frame", "amplifier")[: values.ndim]
+    return frames.assign_coords({coordinate: (dims, values)}), f"{_HELD}{coordinate}"
 
 
 def spelled_out(frames: xr.Dataset) -> list[StepRecord]:
@@ -86,8 +87,8 @@ def _value(frames: xr.Dataset, value: Any) -> Any:
     name = value.removeprefix(_HELD)
     if name not in frames.coords:
         return value
-    values = np.unique(frames[name].values)
-    return float(values[0]) if values.size == 1 else frames[name].values.tolist()
+    values = np.unique(frames[name].values, axis=0)
+    return values[0].tolist() if len(values) == 1 else frames[name].values.tolist()
 
 
 _HELD = "coordinate "

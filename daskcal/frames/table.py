@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 
 from daskcal.fits import DEFAULT_KEYWORDS, Frame, Keywords, card_comments, normalise
+from daskcal.frames.amplifiers import common_value
+from daskcal.frames.assembled import DetectorFrame
 
 NUMBERS = ("exptime", "darktime", "gain", "rdnoise", "ccd_temp")
 COORDINATES = (
@@ -43,14 +45,25 @@ def frame_table(frames: Sequence[Frame], keywords: Keywords = DEFAULT_KEYWORDS) 
     """
     values = [normalise(frame.header, keywords, card_comments(frame.cards)) for frame in frames]
     more = ("unit", "origin_y", "origin_x", "origin_known")
-    columns: dict[str, object] = {
+    columns: dict[str, np.ndarray] = {
         name: _column([getattr(v, name) for v in values], name) for name in (*COORDINATES, *more)
     }
+    for i, frame in enumerate(frames):
+        if isinstance(frame, DetectorFrame):
+            _fill_in(columns, i, frame)
     columns["path"] = _objects([frame.source.path for frame in frames])
     columns["hdu"] = np.array([frame.source.hdu for frame in frames], dtype=np.int64)
-    columns["shape"] = _objects([frame.source.shape for frame in frames])
+    columns["shape"] = _objects([frame.pixels.shape for frame in frames])
     columns["fingerprint"] = _objects([frame.fingerprint for frame in frames])
     return pd.DataFrame(columns)
+
+
+def _fill_in(columns: dict[str, np.ndarray], i: int, frame: DetectorFrame) -> None:
+    """What a frame's own header does not say, but its amplifiers."""
+    for name in ("gain", "rdnoise"):
+        columns[name][i] = common_value(np.array([frame.values[name]]))[0]
+    columns["origin_y"][i], columns["origin_x"][i] = frame.origin
+    columns["origin_known"][i] = frame.origin_known
 
 
 def header_columns(frames: Sequence[Frame]) -> dict[str, np.ndarray]:

@@ -9,11 +9,20 @@ from pydantic import Field, field_validator, model_validator
 
 from daskcal.errors import nearest
 from daskcal.fits.keywords import DEFAULT_KEYWORDS
+from daskcal.frames.amplifiers import CORNERS
 from daskcal.masters.match import Rules
 from daskcal.night.config_combine import CombineKinds
 from daskcal.night.config_errors import Unset
 from daskcal.night.config_pixels import CosmicRays, Mask
-from daskcal.night.config_table import Count, NotNegative, Positive, Section, Table, Words
+from daskcal.night.config_table import (
+    Count,
+    FitsSection,
+    NotNegative,
+    Positive,
+    Section,
+    Table,
+    Words,
+)
 from daskcal.night.query import parse_query
 
 ImageType = Literal["bias", "dark", "flat", "science", "other"]
@@ -24,6 +33,40 @@ FlatKind = Literal["dome", "sky", "twilight", ""]
 Switch = Literal["auto"] | bool
 
 NORMALISED_NAMES = tuple(DEFAULT_KEYWORDS.aliases)
+
+
+class Amplifier(Table):
+    """One amplifier of a detector that is read through several, or several alike; the headers say
+    what is not given. Sections are as FITS headers write them, and * is a whole axis."""
+
+    name: str = Field(
+        description="Its name: EXTNAME of its HDU, or a glob of several; with a data_section, any.",
+        examples=["left"],
+    )
+    data_section: FitsSection = Field(
+        default="", description="Its pixels that see light.", examples=["[1:1024,*]"]
+    )
+    overscan_section: FitsSection = Field(
+        default="", description="Its overscan.", examples=["[2049:2080,*]"]
+    )
+    detector_section: FitsSection = Field(
+        default="",
+        description="Where its light falls on the detector, in unbinned pixels; ranges that run "
+        "backwards are flips.",
+        examples=["[1:1024,*]"],
+    )
+    readout: Literal["", *CORNERS] = Field(  # type: ignore[valid-type]
+        default="", description="The corner that is read first."
+    )
+    gain: Annotated[Positive | None, Unset("header")] = Field(
+        default=None, description="Gain in electron/adu."
+    )
+    rdnoise: Annotated[NotNegative | None, Unset("header")] = Field(
+        default=None, description="Read noise in electron."
+    )
+    saturation: Annotated[Positive | None, Unset("header")] = Field(
+        default=None, description="Raw value in adu at which a pixel counts as saturated."
+    )
 
 
 class Instrument(Table):
@@ -56,6 +99,7 @@ class Instrument(Table):
         default=None,
         description="Number or name of the HDU to read; 'first' is the first with an image.",
     )
+    amplifiers: tuple[Amplifier, ...] = Field(default=(), strict=False, description="")
 
 
 class ClassifyRule(Table):
@@ -118,7 +162,7 @@ class Overscan(Table):
     section: Section = Field(
         default="header",
         description="Overscan pixels: '[:, 2055:]' as in Python, 'fits [2056:2148,1:4128]' as in "
-        "headers, 'header' (BIASSEC, where there is one) or 'none'.",
+        "headers, 'header' (BIASSEC, where there is one, or each amplifier's own) or 'none'.",
     )
     method: Literal["median", "mean"] = Field(
         default="median", description="Statistic of the pixels."

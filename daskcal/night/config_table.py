@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from daskcal.errors import nearest
+from daskcal.fits.amplifiers import parse_section as amplifier_section
 from daskcal.frames.sections import after_fits, fits_section, python_section
 
 _NO_LIMIT = (10**9, 10**9)  # shape against which a section's syntax alone is checked
@@ -44,12 +45,19 @@ def _check_section(text: str) -> str:
     return text
 
 
+def _check_fits_section(text: str) -> str:
+    if text and amplifier_section(after_fits(text) or text) is None:
+        raise ValueError("a section of an amplifier looks like '[1:1024,*]'")
+    return text
+
+
 NotNegative = Annotated[float, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=0)]
 AtLeastOne = Annotated[int, Field(ge=1)]
 Words = Annotated[tuple[str, ...], Field(strict=False)]
 Section = Annotated[str, AfterValidator(_check_section)]
+FitsSection = Annotated[str, AfterValidator(_check_fits_section)]
 
 
 class Table(BaseModel):

@@ -58,14 +58,14 @@ def effort(plan: Plan) -> Effort:
 
 
 def _read(plan: Plan, job: Job) -> int:
-    sources = [plan.frames[i].source for i in job.frames]
+    sources = [plan.frames[i].pixels for i in job.frames]
     raw = sum(s.shape[0] * s.shape[1] * abs(s.bitpix) // 8 for s in sources)
     again = int(_scaled(plan, job)) + int(job.kind != "science" and _keeps(plan))
     return raw * (1 + again)
 
 
 def _written(plan: Plan, job: Job) -> int:
-    rows, columns = plan.frames[job.frames[0]].source.shape
+    rows, columns = plan.frames[job.frames[0]].pixels.shape
     frame = rows * columns * sum(_PLANE_BYTES[p] for p in plan.config.output.products)
     if job.kind == "science":
         return frame
@@ -74,7 +74,7 @@ def _written(plan: Plan, job: Job) -> int:
 
 
 def _tasks(plan: Plan, job: Job) -> int:
-    rows, columns = plan.frames[job.frames[0]].source.shape
+    rows, columns = plan.frames[job.frames[0]].pixels.shape
     alone = -(-rows // band_of_frame(columns))
     if job.kind == "science":
         return alone

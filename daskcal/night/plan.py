@@ -13,7 +13,8 @@ import numpy as np
 
 from daskcal.errors import FrameError, UnitError
 from daskcal.fits import DEFAULT_KEYWORDS, Frame, Unreadable, is_product, scan
-from daskcal.frames.instrument import Instrument
+from daskcal.frames.assembled import assembled
+from daskcal.frames.instrument import AmplifierSetup, Instrument
 from daskcal.frames.table import frame_table, header_columns
 from daskcal.frames.units import unit_word
 from daskcal.night.choices import choose_frames, duplicates, others, said
@@ -93,6 +94,7 @@ def instrument_of(config: NightConfig) -> Instrument:
         bias_level=given.bias_level,
         hdu=given.hdu,
         keywords=DEFAULT_KEYWORDS.extended(aliases, dict(config.types)),
+        amplifiers=tuple(AmplifierSetup(**dict(each)) for each in given.amplifiers),
     )
 
 
@@ -135,7 +137,8 @@ def plan_night(
     if not folder.is_dir():
         raise FrameError(str(raw), "missing", "is not a folder; give the folder of raw frames")
     settings = config if isinstance(config, NightConfig) else load_config(_path(config))
-    found = scan(folder, hdu=settings.instrument.hdu)
+    camera = instrument_of(settings)
+    found = assembled(scan(folder, hdu=camera.hdu), camera)
     frames = tuple(frame for frame in found.frames if not is_product(frame.header))
     ours = len(found.frames) - len(frames)
     if not frames:

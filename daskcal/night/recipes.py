@@ -9,6 +9,7 @@ import numpy as np
 from daskcal.calibration import noise_is_known
 from daskcal.calibration.flags import saturation_levels
 from daskcal.errors import FrameError, GeometryError
+from daskcal.frames.amplifiers import amplifiers
 from daskcal.frames.sections import fits_section
 from daskcal.frames.table import header_name
 from daskcal.night.config import parse_section
@@ -42,7 +43,7 @@ def calibration_arguments(
     arguments: dict[str, Any] = {
         "saturation": _saturation(frames, messages),
         "overscan": _overscan(config, frames, messages),
-        "trim": _section(config.trim.section, frames, "TRIMSEC", "section", messages),
+        "trim": _trim(config, frames, messages),
         "gain": True if config.output.gain_correct else None,
         "variance": _variance(config),
     }
@@ -98,16 +99,34 @@ def _variance(config: NightConfig) -> Any:
 
 
 def _saturation(frames: xr.Dataset, messages: list[str]) -> Any:
-    known = np.isfinite(saturation_levels(frames))
+    known = np.isfinite(saturation_levels(frames)).all(axis=1)
     if known.any() and not known.all():
         first = frames["path"].values[~known][0]
         messages.append(f"{first} and frames with it are not flagged saturated: it lacks SATURATE")
     return True if known.all() else None
 
 
+def _trim(config: NightConfig, frames: xr.Dataset, messages: list[str]) -> Any:
+    given = config.trim.section
+    if parse_section(given)[0] == "header" and amplifiers(frames):
+        return {}  # the overscans of all of them
+    return _section(given, frames, "TRIMSEC", "section", messages)
+
+
 def _overscan(config: NightConfig, frames: xr.Dataset, messages: list[str]) -> Any:
     given = config.overscan
-    section = _section(given.section, frames, "BIASSEC", "overscan", messages)
+    section: dict[str, Any] | None = {}
+    if parse_section(given.section)[0] == "header" and (found := amplifiers(frames)):
+        lacking = [amp.name for amp in found if amp.overscan is None]
+        if lacking:
+            section = None
+            if len(lacking) < len(found):
+                messages.append(
+                    f"no overscan is subtracted, since {', '.join(lacking)} has none: give "
+                    "overscan_section under [[instrument.amplifiers]] in the config"
+                )
+    else:
+        section = _section(given.section, frames, "BIASSEC", "overscan", messages)
     if section is None:
         return None
     return section | {

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import textwrap
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from daskcal.night.config_errors import Unset, allowed
-from daskcal.night.config_keys import ClassifyRule, NightConfig
+from daskcal.night.config_keys import NightConfig
 
 _HEAD = """\
 # A night's configuration for daskcal. Every key stands here with its default: keep what you change.
@@ -35,7 +35,13 @@ def _lines(table: BaseModel, path: tuple[str, ...]) -> Iterator[str]:
 
 
 def _is_table(value: Any, field: FieldInfo) -> bool:
-    return isinstance(value, (BaseModel, dict)) or field.annotation == tuple[ClassifyRule, ...]
+    return isinstance(value, (BaseModel, dict)) or _listed(field) is not None
+
+
+def _listed(field: FieldInfo) -> type[BaseModel] | None:
+    """The table of which a field holds a list."""
+    inside = (get_args(field.annotation) or (None,))[0]
+    return inside if isinstance(inside, type) and issubclass(inside, BaseModel) else None
 
 
 def _table(name: str, field: FieldInfo, value: Any, path: tuple[str, ...]) -> Iterator[str]:
@@ -49,9 +55,9 @@ def _table(name: str, field: FieldInfo, value: Any, path: tuple[str, ...]) -> It
     elif isinstance(value, dict):
         yield from ("", *_comment(field.description or ""), f"[{'.'.join(here)}]")
         yield from (f"# {example}" for example in field.examples or [])
-    else:
-        yield from ("", *_comment(ClassifyRule.__doc__ or ""), f"# [[{'.'.join(here)}]]")
-        for key, rule in ClassifyRule.model_fields.items():
+    elif (listed := _listed(field)) is not None:
+        yield from ("", *_comment(listed.__doc__ or ""), f"# [[{'.'.join(here)}]]")
+        for key, rule in listed.model_fields.items():
             yield from _comment(f"{_sentence(rule)}", "#   ")
             example = rule.examples[0] if rule.examples else rule.default
             yield f"# {key} = {_toml(example, rule)}"

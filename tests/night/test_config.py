@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from daskcal.errors import ConfigError, UnknownKeywordError
 from daskcal.fits.keywords import DEFAULT_KEYWORDS, TYPES
 from daskcal.night.config import camera_names, load_camera, load_config, parse_section
-from daskcal.night.config_keys import ClassifyRule, FrameType, NightConfig
+from daskcal.night.config_keys import Amplifier, ClassifyRule, FrameType, NightConfig
 from daskcal.night.template import template
 
 
@@ -70,15 +70,17 @@ class TestTemplate:
     def test_has_every_key(self) -> None:
         values = tomllib.loads(template())
         missing = [key for key, there in keys(values, NightConfig()) if not there]
-        assert missing == ["classify"]  # a list of tables: shown as an example
-        for name in ClassifyRule.model_fields:
+        assert missing == ["instrument.amplifiers", "classify"]  # lists: shown as examples
+        for name in (*ClassifyRule.model_fields, *Amplifier.model_fields):
             assert f"\n# {name} = " in template()
 
     def test_every_key_has_a_description(self) -> None:
-        for table in {*tables(NightConfig), ClassifyRule}:
+        for table in {*tables(NightConfig), ClassifyRule, Amplifier}:
             assert table.__doc__
             for name, field in table.model_fields.items():
-                if table is not NightConfig or name == "extends":
+                if name not in ("amplifiers", "classify") and (
+                    table is not NightConfig or name == "extends"
+                ):
                     assert field.description, f"{table.__name__}.{name}"
                     assert field.description.endswith((".", "'")), f"{table.__name__}.{name}"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 
 import astropy.units as u
@@ -12,7 +13,9 @@ from astropy.nddata import CCDData, StdDevUncertainty
 from raw_fits import write_frames
 
 import daskcal
+from daskcal.frames.amplifiers import Amplifier, amplifier_coords
 from daskcal.frames.masks import Flag
+from daskcal.frames.sections import Section
 
 GAINS, NOISES = [1.5, 2.0], [5.0, 8.0]
 SHAPE = (90, 110)
@@ -85,6 +88,52 @@ def test_lacosmic_in_electron_has_gain_one(frames, images):
             CCDData(electrons, unit="electron"), readnoise=NOISES[i], sigclip=6.0
         )
         np.testing.assert_array_equal(flagged(found)[i], expected.mask)
+
+
+AMPLIFIERS = (
+    Amplifier("left", Section(0, 90, 0, 50), None, "bottom left"),
+    Amplifier("right", Section(0, 90, 50, 110), None, "bottom right"),
+)
+
+
+def of_amplifiers(frames, gains, noises):
+    """The frames as if two amplifiers had read each."""
+    values = {"gain": gains, "rdnoise": noises, "saturation": np.full((2, 2), np.nan)}
+    return frames.assign_coords(amplifier_coords(AMPLIFIERS, values))
+
+
+def test_each_amplifier_has_its_own_noise(frames, images):
+    gains, noises = np.array([[1.5, 3.0], [2.0, 0.5]]), np.array([[5.0, 12.0], [8.0, 3.0]])
+    found = daskcal.cosmicray_lacosmic(of_amplifiers(frames, gains, noises), clean=True)
+    for i, image in enumerate(images):
+        gain, noise = (np.repeat(of[i], [50, 60]).astype("f4") for of in (gains, noises))
+        electrons = image.astype("f4") * gain
+        ccd = CCDData(electrons, unit="electron")
+        expected = ccdproc.cosmicray_lacosmic(ccd, invar=electrons + noise**2)
+        rays = flagged(found)[i]
+        np.testing.assert_array_equal(rays, expected.mask)
+        np.testing.assert_allclose(
+            found.image.values[i][rays], (expected.data / gain)[rays], rtol=1e-6
+        )
+    assert json.loads(found.attrs["steps"][-1])["gain"] == "coordinate lacosmic_gain"
+
+
+def test_equal_amplifiers_are_one(frames):
+    same = of_amplifiers(frames, np.array([[1.5, 1.5], [2.0, 2.0]]), np.array([[5, 5.0], [8, 8]]))
+    one, two = (daskcal.cosmicray_lacosmic(f).mask.values for f in (frames, same))
+    np.testing.assert_array_equal(one, two)
+    barely = of_amplifiers(
+        frames, np.array([[1.5, 1.5], [2.0, 2.0]]), np.array([[5, 5 + 1e-7], [8, 8 + 1e-7]])
+    )
+    np.testing.assert_array_equal(one, daskcal.cosmicray_lacosmic(barely).mask.values)
+
+
+def test_an_unknown_noise_names_frame_and_amplifier(frames):
+    unknown = of_amplifiers(frames, np.full((2, 2), 1.5), np.array([[5.0, 5.0], [5.0, np.nan]]))
+    with pytest.raises(daskcal.CalibrationError, match=r"f1\.fits, amplifier right, has rdnoise"):
+        daskcal.cosmicray_lacosmic(unknown)
+    done = daskcal.cosmicray_lacosmic(unknown, readnoise=6.0)
+    assert json.loads(done.attrs["steps"][-1])["readnoise"] == 6.0
 
 
 @pytest.mark.parametrize("boxes", [{}, {"gbox": 3}, {"gbox": 5, "rbox": 7, "mbox": 9}])
