@@ -63,6 +63,13 @@ def discard_temporaries(path: str | Path) -> None:
                 remove(part)
 
 
+def discard_abandoned(path: str | Path) -> None:
+    """Remove what dead processes left of `path`, and nothing of living ones."""
+    for part in _leftovers(Path(path).absolute()):
+        if not _alive(part.name):
+            remove(part)
+
+
 @atexit.register  # which comes after threads have ended, so that none can make a file anew
 def _discard_all() -> None:
     here = f"-{os.getpid()}-"  # a forked process leaves those of its parent alone

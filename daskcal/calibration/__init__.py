@@ -9,8 +9,10 @@ import xarray as xr
 
 from daskcal.calibration.bias import subtract_bias
 from daskcal.calibration.bleed import flag_bleed
+from daskcal.calibration.cosmic import cosmicray_lacosmic, cosmicray_median, find_rays
 from daskcal.calibration.crosstalk import correct_crosstalk
 from daskcal.calibration.dark import subtract_dark
+from daskcal.calibration.defects import bad_columns, ccdmask, merge_masks
 from daskcal.calibration.facts import noise_is_known
 from daskcal.calibration.flags import flag_bad, flag_saturated
 from daskcal.calibration.flat import flat_correct, flat_level
@@ -20,6 +22,7 @@ from daskcal.calibration.gain_ratios import equalise_gains, gain_ratios
 from daskcal.calibration.hot import flag_hot, hot_pixels
 from daskcal.calibration.illumination import illumination_correct, illumination_frame
 from daskcal.calibration.linearity import correct_linearity
+from daskcal.calibration.mask_files import open_mask, write_mask
 from daskcal.calibration.noise import measure_noise
 from daskcal.calibration.overscan import subtract_overscan
 from daskcal.calibration.shutter import shutter_correct, shutter_map
@@ -30,9 +33,13 @@ from daskcal.frames.steps import last_step
 from daskcal.strict import strict_keywords
 
 __all__ = [
+    "bad_columns",
     "calibrate",
+    "ccdmask",
     "correct_crosstalk",
     "correct_linearity",
+    "cosmicray_lacosmic",
+    "cosmicray_median",
     "create_variance",
     "equalise_gains",
     "flag_bad",
@@ -47,7 +54,9 @@ __all__ = [
     "illumination_correct",
     "illumination_frame",
     "measure_noise",
+    "merge_masks",
     "noise_is_known",
+    "open_mask",
     "shutter_correct",
     "shutter_map",
     "subtract_bias",
@@ -55,6 +64,7 @@ __all__ = [
     "subtract_fringe",
     "subtract_overscan",
     "trim_image",
+    "write_mask",
 ]
 
 
@@ -79,11 +89,13 @@ def calibrate(
     fringe: Any = None,
     bad_pixel_mask: Any = None,
     hot: Any = None,
+    cosmic_rays: Any = None,
 ) -> xr.Dataset:
     """Do the steps of calibration that are given, in the order that is right.
 
     Saturation flags, bleed and crosstalk (of raw values), overscan, linearity, trim, bad-pixel
-    mask, gain ratios, gain, bias, variance, dark, hot flags, shutter, flat, illumination, fringes.
+    mask, gain ratios, gain, bias, variance, dark, hot flags, shutter, flat, illumination, fringes,
+    cosmic rays.
     The shutter does not stop the dark current and acts on flats as well; illumination and fringes
     are seen once the flat is gone, and fringes are no part of the light of a star (the order of
     IRAF's ccdproc). Each is the function of its own name with the first argument given here; a dict
@@ -120,6 +132,8 @@ def calibrate(
         `flag_bad`.
     hot : xarray.Dataset, optional
         `flag_hot`: what `hot_pixels` found in a dark.
+    cosmic_rays : {"lacosmic", "median"} or dict, optional
+        `cosmicray_lacosmic` or `cosmicray_median`: which; a dict has it as ``method``.
 
     Returns
     -------
@@ -150,7 +164,8 @@ def calibrate(
     frames = _do(shutter_correct, frames, shutter)
     frames = _do(flat_correct, frames, flat)
     frames = _do(illumination_correct, frames, illumination)
-    return _do(subtract_fringe, frames, fringe)
+    frames = _do(subtract_fringe, frames, fringe)
+    return _do(find_rays, frames, cosmic_rays)
 
 
 def _as_argument(name: str, given: Any, *others: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -10,7 +11,8 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 
-from daskcal.calibration.masters import as_master, fitted
+from daskcal.calibration.mask_files import as_mask
+from daskcal.calibration.masters import fitted
 from daskcal.errors import CalibrationError, GeometryError
 from daskcal.frames.amplifiers import Amplifier, amplifier_values, amplifiers, each_amplifier
 from daskcal.frames.blocks import assign, describe_input, recover
@@ -59,6 +61,14 @@ class FlagWhere(_Flagging):
 
     def add(self, program: Program, frames: slice, arrays: Sequence[np.ndarray]) -> None:
         program.flag(np.where(arrays[0] != 0, self.bit, np.uint16(0)))
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class FlagBits(_Flagging):
+    """The bits of a plane of them."""
+
+    def add(self, program: Program, frames: slice, arrays: Sequence[np.ndarray]) -> None:
+        program.flag(arrays[0])
 
 
 @strict_keywords
@@ -142,15 +152,15 @@ def _of_frames(frames: xr.Dataset) -> np.ndarray:
 
 @strict_keywords
 def flag_bad(frames: xr.Dataset, bad_pixel_mask: Any) -> xr.Dataset:
-    """Set ``bad`` where a bad-pixel mask is not 0.
+    """Set the bits of a bad-pixel mask: its own reasons, or ``bad`` where it gives none.
 
     Parameters
     ----------
     frames : xarray.Dataset
         With ``image (frame, y, x)``.
     bad_pixel_mask : array, xarray.Dataset or path
-        (y, x), 0 = good. An array without detector coordinates has the shape of the frames as
-        they are.
+        (y, x), 0 = good; a path is that of a FITS image or a list of regions (`open_mask`). An
+        array without detector coordinates has the shape of the frames as they are.
 
     Returns
     -------
@@ -165,21 +175,20 @@ def flag_bad(frames: xr.Dataset, bad_pixel_mask: Any) -> xr.Dataset:
     stack = recover(frames)
     if isinstance(bad_pixel_mask, xr.DataArray) and {"y", "x"} <= set(bad_pixel_mask.indexes):
         bad_pixel_mask = xr.Dataset({"image": bad_pixel_mask})
+    step: Step
+    made: list[Any] = []
     if isinstance(bad_pixel_mask, np.ndarray | da.Array | xr.DataArray):
         plane = _bare_mask(bad_pixel_mask, stack.section)
-        step = _flag_where(plane, stack.section, Flag.BAD)
+        here = stack.section
+        step = FlagWhere(inputs=(describe_input(plane, "yx", here.y0, here.x0),), bit=Flag.BAD)
         identity = MasterId("an array", plane.name)
     else:
-        master = as_master(bad_pixel_mask, "bad-pixel mask")
-        master = fitted(master, stack, frames)
-        plane, identity = master.planes["image"], master.identity
-        step = _flag_where(plane, master.section, Flag.BAD)
-    record = StepRecord("flag_bad", {}, (identity,))
+        master, plane = as_mask(bad_pixel_mask, "bad-pixel mask", frames)
+        here, identity = fitted(master, stack, frames).section, master.identity
+        made = [json.loads(record.to_json()) for record in master.steps or ()]
+        step = FlagBits(inputs=(describe_input(plane, "yx", here.y0, here.x0),))
+    record = StepRecord("flag_bad", {"mask": made} if made else {}, (identity,))
     return with_step(assign(frames, stack.then(step, [plane])), record)
-
-
-def _flag_where(plane: da.Array, section: Section, bit: np.uint16) -> FlagWhere:
-    return FlagWhere(inputs=(describe_input(plane, "yx", section.y0, section.x0),), bit=bit)
 
 
 def _bare_mask(mask: Any, window: Section) -> da.Array:

@@ -53,7 +53,7 @@ def hot_pixels(dark: Any, *, threshold: float | None = None) -> xr.Dataset:
     if "mask" in master.planes:
         args += [master.planes["mask"].rechunk(-1), "yx"]
     found = da.blockwise(_find, "yx", *args, excess=excess, dtype=bool, meta=np.empty((0, 0), bool))
-    attrs = {"file": master.identity.file, "checksum": master.identity.checksum}
+    attrs = {"file": master.identity.file, "checksum": master.identity.checksum, "reason": "hot"}
     return xr.Dataset({"image": (("y", "x"), found)}, coords=master.coords, attrs=attrs)
 
 

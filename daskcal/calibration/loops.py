@@ -96,5 +96,20 @@ def _sum_rows(image, masked, sums):
         sums[y, 0], sums[y, 1] = total, count
 
 
+def _fill_gaps(bad, longest):
+    """Make good pixels bad too that lie between bad ones of their column, `longest` at most.
+
+    A gap that begins within so many rows of the last is left alone, as in ccdproc.
+    """
+    rows = bad.shape[0]
+    for x in range(bad.shape[1]):
+        for y in range(rows - longest - 1):
+            if bad[y, x]:
+                for end in range(y + 2, y + longest + 2):
+                    if bad[end, x]:
+                        bad[y:end, x] = True
+
+
 sum_rows: Any = compile_cached(_sum_rows)
+fill_gaps: Any = compile_cached(_fill_gaps)
 line_levels: Any = compile_cached(_line_levels)

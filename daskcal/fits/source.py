@@ -139,7 +139,7 @@ def read_pixels(
 
         stored = read_tiles(source, rows, columns, stored)
     else:
-        _read_stored(source, rows, columns, stored)
+        read_stored(source, rows, columns, stored)
     return values, _convert(source, stored, values)
 
 
@@ -163,7 +163,7 @@ def open_content(source: ImageSource) -> int:
     raise AssertionError("unreachable")
 
 
-def _read_stored(
+def read_stored(
     source: ImageSource, rows: tuple[int, int], columns: tuple[int, int], window: NDArray
 ) -> None:
     """Fill `window`, contiguous, with its stored numbers, big-endian as in the file."""

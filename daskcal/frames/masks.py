@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Sequence
+from typing import Any, Final
 
 import numpy as np
+import xarray as xr
 
 
 class Flag:
@@ -26,3 +28,17 @@ MASK_ATTRS = {  # CF conventions, section 3.5
     "flag_masks": np.array(list(FLAGS.values()), dtype=np.uint16),
     "flag_meanings": " ".join(FLAGS),
 }
+
+
+def mask_dataset(
+    bits: Any, coords: Any, file: str, checksum: str, steps: Sequence[str] = ()
+) -> xr.Dataset:
+    """A mask of a detector: ``image (y, x)`` of bit planes; `file` is its name in records."""
+    image = xr.Variable(("y", "x"), bits, {**MASK_ATTRS, "long_name": "bad pixels of a detector"})
+    attrs = {"file": file, "checksum": checksum, "steps": list(steps)}
+    return xr.Dataset({"image": image}, coords, attrs)
+
+
+def has_reasons(mask: xr.Dataset) -> bool:
+    """Whether a mask is of bit planes, and not just 0 where a pixel is good."""
+    return "flag_meanings" in mask["image"].attrs

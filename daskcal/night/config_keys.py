@@ -13,6 +13,7 @@ from daskcal.frames.amplifiers import CORNERS
 from daskcal.masters.match import Rules
 from daskcal.night.config_combine import CombineKinds
 from daskcal.night.config_errors import Unset
+from daskcal.night.config_pixels import CosmicRays, Mask
 from daskcal.night.config_signature import (
     Crosstalk,
     Fringe,
@@ -266,16 +267,6 @@ class Flat(Table):
     )
 
 
-class Mask(Table):
-    """Pixels known to be bad."""
-
-    bad_pixels: Annotated[str | None, Unset("none")] = Field(
-        default=None,
-        description="FITS image that is not 0 at bad pixels; a relative path starts at the folder "
-        "of this file.",
-    )
-
-
 class MatchTable(Table):
     """Which properties a master must share with a frame; false switches a rule off."""
 
@@ -389,6 +380,7 @@ class NightConfig(Table):
     fringe: Fringe = Field(default=Fringe(), description="")
     combine: CombineKinds = Field(default=CombineKinds(), description="")
     mask: Mask = Field(default=Mask(), description="")
+    cosmic_rays: CosmicRays = Field(default=CosmicRays(), description="")
     match: MatchTable = Field(default=MatchTable(), description="")
     variance: Variance = Field(default=Variance(), description="")
     output: Output = Field(default=Output(), description="")

@@ -68,6 +68,10 @@ class Plan:
         """The path of frame `i` below the night's folder, for people."""
         return relative(self.frames[i].source.path, self.folder)
 
+    def config_of(self, job: Job) -> NightConfig:
+        """The config that holds for the detector of a job."""
+        return self.config.of_detector(self.table["detector"].iloc[job.frames[0]])
+
     def label(self, i: int) -> str:
         """The same, with the detector where its file holds several."""
         return labels(self.frames[i : i + 1], self.table.iloc[[i]], self.folder)[0]

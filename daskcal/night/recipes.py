@@ -37,7 +37,8 @@ def calibration_arguments(
     frames : xarray.Dataset
         Its raw frames.
     masters : dict of str to list of xarray.Dataset
-        The opened masters by kind, as the job names them; ``hot`` is the map of hot pixels.
+        The opened masters by kind, as the job names them; ``hot`` is the map of hot pixels, and
+        ``bad`` the mask of bad ones, or its path.
     """
     messages: list[str] = []
     arguments: dict[str, Any] = {
@@ -64,9 +65,10 @@ def calibration_arguments(
             "normalise": config.flat.normalise,
         }
     if job.kind in ("flat", "science"):  # a flat's scale and norm must not see bad pixels
-        arguments["bad_pixel_mask"] = config.mask.bad_pixels
+        arguments["bad_pixel_mask"] = next(iter(masters.get("bad", [])), None)
     if job.kind == "science":
         arguments["hot"] = next(iter(masters.get("hot", [])), None)
+        arguments["cosmic_rays"] = config.cosmic_rays.arguments()
     return arguments, messages
 
 

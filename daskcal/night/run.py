@@ -13,13 +13,14 @@ from typing import Any
 import dask
 import xarray as xr
 
-from daskcal.calibration import calibrate, hot_pixels
+from daskcal.calibration import calibrate
 from daskcal.combination import combine
 from daskcal.errors import ArgumentError, DaskcalError, FrameError, choose
 from daskcal.fits.write import Written
 from daskcal.frames.master import open_master
 from daskcal.frames.memory import budget
 from daskcal.frames.open import frames_dataset
+from daskcal.frames.scratch import scratch_removed
 from daskcal.frames.steps import spelled_out
 from daskcal.night.config import NightConfig
 from daskcal.night.config_keys import Output
@@ -27,6 +28,7 @@ from daskcal.night.jobs import Job, frame_names
 from daskcal.night.ledger import Ledger, ProductEntry, write_ledger
 from daskcal.night.mosaic_flats import MosaicFlats
 from daskcal.night.output import check_output, check_targets, make_folders
+from daskcal.night.pixels import PixelMasks
 from daskcal.night.plan import Plan, instrument_of, plan_night
 from daskcal.night.progress import Watch
 from daskcal.night.quality import key_figures, noise_message
@@ -126,11 +128,12 @@ class Run:
     watch: Watch
     record: Record = field(init=False)
     opened: dict[str, xr.Dataset] = field(default_factory=dict)
-    hot: dict[str, xr.Dataset] = field(default_factory=dict)
+    pixels: PixelMasks = field(init=False)
     flats: MosaicFlats = field(init=False)
 
     def __post_init__(self) -> None:
         self.record = Record(self.plan)
+        self.pixels = PixelMasks(self.plan)
         self.flats = MosaicFlats(self.plan)
 
     @property
@@ -176,7 +179,8 @@ class Run:
         """One product; what is wrong with one of its frames costs that frame."""
         begin = time.perf_counter()
         self.watch.begin(job.name)
-        entries = self._attempt(job, kept)
+        with scratch_removed():
+            entries = self._attempt(job, kept)
         seconds = round(time.perf_counter() - begin, 3)
         self.record.add(replace(entries[0], seconds=seconds), job.frames)
         self.record.products += entries[1:]
@@ -226,8 +230,9 @@ class Run:
         masters = {
             kind: [self.opened[name] for name in names] for kind, names in job.masters.items()
         }
-        masters["hot"] = self._hot(job) if job.kind == "science" else []
-        config = self.plan.config.of_detector(self.plan.table["detector"].iloc[job.frames[0]])
+        masters["bad"] = [self.pixels.bad_of(job, frames, self.opened)]
+        masters["hot"] = self.pixels.hot_of(job, self.opened) if job.kind == "science" else []
+        config = self.plan.config_of(job)
         arguments, messages = calibration_arguments(config, job, frames, masters)
         if "flat" in arguments and self.flats.wanted:
             arguments["flat"]["normalise"] = self.flats.norm(job.masters["flat"][0], self.opened)
@@ -241,18 +246,6 @@ class Run:
             if self.record.note(message):
                 self.watch.note(message)
 
-    def _hot(self, job: Job) -> list[xr.Dataset]:
-        """The hot pixels that the longest dark of a job shows, found once for each dark."""
-        limit = self.plan.config.dark.hot_threshold
-        names = job.masters.get("dark", ())
-        if limit is None or not names:
-            return []
-        longest = max(names, key=lambda name: float(self.opened[name].attrs.get("exptime", 0)))
-        if longest not in self.hot:
-            threshold = None if limit == "auto" else limit
-            self.hot[longest] = hot_pixels(self.opened[longest], threshold=threshold).compute()
-        return [self.hot[longest]]
-
     def _write(self, job: Job, kept: dict[int, str]) -> list[ProductEntry]:
         calibrated = self.calibrated(job, self.raw(job.frames))
         if job.kind == "science":
@@ -265,6 +258,8 @@ class Run:
         path = self.folder / job.name
         (written,) = to_fits(master, path, overwrite=True)
         entry = self._made(job, job.name, written, steps(master))
+        if job.kind == "dark" and (message := self.pixels.see_dark(job, calibrated)):
+            self.note([message])
         if job.kind == "bias" and (message := noise_message(calibrated, job.name)):
             self.note([message])
         self.opened[job.name] = open_master(path).assign_attrs(file=job.name)

@@ -14,6 +14,7 @@ import xarray as xr
 from daskcal.errors import DaskcalError, FrameError
 from daskcal.fits.write import Written
 from daskcal.frames.detector_names import safe_name
+from daskcal.frames.scratch import scratch_removed
 from daskcal.frames.steps import spelled_out
 from daskcal.masters.groups import Readout
 from daskcal.night.jobs import Job
@@ -58,7 +59,8 @@ def make_store(run: Run, name: str, jobs: list[Job]) -> None:
             ready.append(job)
         else:
             run.record.unmade.update(dict.fromkeys(job.frames, f"{job.name}: {trouble.reason}"))
-    entry, ready = _attempt(run, name, ready)
+    with scratch_removed():
+        entry, ready = _attempt(run, name, ready)
     entry = replace(entry, seconds=round(time.perf_counter() - begin, 3))
     run.record.add(entry, [i for job in ready for i in job.frames])
     run.watch.end(name, f"{entry.status} {entry.reason}".rstrip())

@@ -1,0 +1,91 @@
+"""The bad pixels of a night: from its masters and from a file, as its config asks for them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import xarray as xr
+
+from daskcal.calibration import (
+    bad_columns,
+    ccdmask,
+    hot_pixels,
+    merge_masks,
+    open_mask,
+)
+from daskcal.masters.stability import FEWEST, unstable_pixels
+
+if TYPE_CHECKING:
+    from daskcal.night.jobs import Job
+    from daskcal.night.plan import Plan
+
+
+@dataclass
+class PixelMasks:
+    """What masters show of the detector's pixels: found once for each, and kept."""
+
+    plan: Plan
+    hot: dict[str, xr.Dataset] = field(default_factory=dict)
+    unstable: dict[str, xr.Dataset] = field(default_factory=dict)
+    of_flats: dict[str, xr.Dataset] = field(default_factory=dict)
+
+    def see_dark(self, job: Job, calibrated: xr.Dataset) -> str | None:
+        """Find the unstable pixels of a master dark's frames; a message where that cannot be."""
+        if not self.plan.config_of(job).mask.from_darks:
+            return None
+        name, n = job.name, calibrated.sizes["frame"]
+        if n < FEWEST:
+            return (
+                f"{name} has {n} frames, and mask.from_darks needs {FEWEST}: unstable pixels are "
+                "not masked where it is used"
+            )
+        self.unstable[name] = (
+            unstable_pixels(calibrated).compute().assign_attrs(file=f"unstable pixels of {name}")
+        )
+        return None
+
+    def hot_of(self, job: Job, opened: dict[str, xr.Dataset]) -> list[xr.Dataset]:
+        """The hot pixels that the longest dark of a job shows."""
+        limit = self.plan.config_of(job).dark.hot_threshold
+        longest = _longest(job, opened)
+        if limit is None or longest is None:
+            return []
+        if longest not in self.hot:
+            threshold = None if limit == "auto" else limit
+            self.hot[longest] = hot_pixels(opened[longest], threshold=threshold).compute()
+        return [self.hot[longest]]
+
+    def bad_of(self, job: Job, frames: xr.Dataset, opened: dict[str, xr.Dataset]) -> Any:
+        """The mask of a job's raw frames: the config's file, or that with what masters show."""
+        wanted = self.plan.config_of(job).mask
+        found = list(self._of_masters(job, opened))
+        if not found and wanted.bad_columns is None:
+            return wanted.bad_pixels
+        if wanted.bad_pixels is not None:
+            found.append(open_mask(wanted.bad_pixels, like=found[0] if found else frames))
+        if not found:
+            return None
+        merged = merge_masks(*xr.align(*found, join="inner")) if found[1:] else found[0]
+        if wanted.bad_columns is not None:
+            merged = bad_columns(merged, share=wanted.bad_columns)
+        return merged
+
+    def _of_masters(self, job: Job, opened: dict[str, xr.Dataset]) -> Iterable[xr.Dataset]:
+        longest = _longest(job, opened)
+        if longest in self.unstable:
+            yield self.unstable[longest]
+        flats = job.masters.get("flat", ())
+        if self.plan.config_of(job).mask.from_flats and flats:
+            if flats[0] not in self.of_flats:
+                self.of_flats[flats[0]] = ccdmask(opened[flats[0]]).compute()
+            yield self.of_flats[flats[0]]
+
+
+def _longest(job: Job, opened: dict[str, xr.Dataset]) -> str | None:
+    """The longest dark of a job."""
+    names = job.masters.get("dark", ())
+    if not names:
+        return None
+    return max(names, key=lambda name: float(opened[name].attrs.get("exptime", 0)))
