@@ -21,7 +21,7 @@ import daskcal
 from daskcal.errors import DaskcalWarning, FrameError, GeometryError
 from daskcal.fits import scan
 from daskcal.frames.detector_names import distinct_names
-from tests.mosaic_files import NAMES, cut_data, cut_file, pixels, spoil_header, write_mosaic
+from tests.mosaic_files import NAMES, SHAPE, cut_data, cut_file, pixels, spoil_header, write_mosaic
 from tests.raw_fits import counted_reads, no_computing
 
 
@@ -214,3 +214,64 @@ def test_a_scan_reads_no_more_of_a_sound_file_than_headers_and_samples(
         warnings.simplefilter("error")
         assert len(scan(path, detectors=True, index=False).frames) == 4
     assert read < 0.1 * path.stat().st_size
+
+
+# --- an extension for each amplifier -------------------------------------------------------------
+
+
+def in_amplifiers(path: Path, seed: int) -> dict[str, np.ndarray]:
+    """Two detectors read through two amplifiers each, the right one backwards; their images."""
+    wholes = {name: pixels(seed + i) for i, name in enumerate(("east", "west"))}
+    half = SHAPE[1] // 2
+    images, names, cards = [], [], []
+    for name, whole in wholes.items():
+        for side, part, columns in (
+            ("L", whole[:, :half], f"1:{half}"),
+            ("R", whole[:, half:][:, ::-1], f"{SHAPE[1]}:{half + 1}"),
+        ):
+            images.append(part)
+            names.append(f"{name}{side}")
+            section = {"DATASEC": f"[1:{half},1:{SHAPE[0]}]", "CCDSEC": f"[{columns},1:{SHAPE[0]}]"}
+            cards.append({"CCDNAME": name, "GAIN": 1.0 + len(images), "RDNOISE": 3.0} | section)
+    write_mosaic(path, images, names, {}, cards)
+    return wholes
+
+
+def test_amplifiers_in_extensions_of_their_own_make_detectors(tmp_path: Path) -> None:
+    wholes = [in_amplifiers(tmp_path / f"e{k}.fits", 10 * k) for k in range(2)]
+    tree = daskcal.open_mosaic(tmp_path)
+    assert sizes(tree) == {"east": 2, "west": 2}
+    for name, node in tree.children.items():
+        expected = np.stack([whole[name] for whole in wholes])
+        np.testing.assert_array_equal(node["image"].values, expected)
+    np.testing.assert_array_equal(tree["west"]["amp_gain"].values, [[4, 5]] * 2)
+
+
+@pytest.mark.parametrize("damage", [spoil_header, cut_data])
+@pytest.mark.parametrize(("hdu", "left"), [(1, "west"), (2, "west"), (3, "east"), (4, "east")])
+def test_a_damaged_amplifier_costs_its_detector(
+    tmp_path: Path, damage: Callable[[Path, int], None], hdu: int, left: str
+) -> None:
+    wholes = in_amplifiers(tmp_path / "e.fits", 5)
+    damage(tmp_path / "e.fits", hdu)
+    with pytest.warns(DaskcalWarning, match=rf"\[HDU {hdu}\]"):
+        tree = daskcal.open_mosaic(tmp_path / "e.fits")
+    assert sizes(tree) == {left: 1}
+    np.testing.assert_array_equal(tree[left]["image"].values[0], wholes[left])
+
+
+def test_the_index_keeps_detectors_of_several_extensions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DASKCAL_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "raw").mkdir()
+    in_amplifiers(tmp_path / "raw" / "e.fits", 5)
+    in_amplifiers(tmp_path / "raw" / "f.fits", 7)
+    spoil_header(tmp_path / "raw" / "f.fits", 1)
+    for path in (tmp_path / "raw").iterdir():
+        os.utime(path, (1e9, 1e9))
+    first = scan(tmp_path / "raw", detectors=True)
+    assert [(len(frame.parts), frame.of) for frame in first.frames] == [(2, 2)] * 3
+    with monkeypatch.context() as patch:
+        patch.setattr("daskcal.fits.frame.open_regular", None)  # no file is opened
+        assert scan(tmp_path / "raw", detectors=True) == first
