@@ -140,12 +140,17 @@ def test_unknown_noise_names_the_frame_and_the_key(tmp_path: Path) -> None:
     assert all("rdnoise = ... under [instrument]" in p.reason for p in failed)
 
 
-def test_the_plan_knows_what_a_whole_frame_takes(raw: Path) -> None:
-    plain = daskcal.plan_night(raw)
-    rays = daskcal.plan_night(
-        raw, NightConfig.model_validate({"cosmic_rays": {"method": "lacosmic"}})
-    )
+def test_the_plan_knows_what_a_whole_frame_takes(
+    raw: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tables = {"combine": {"flat": {"scale": None}}}  # no other whole frames
+    plain = daskcal.plan_night(raw, NightConfig.model_validate(tables))
+    tables["cosmic_rays"] = {"method": "lacosmic"}
+    rays = daskcal.plan_night(raw, NightConfig.model_validate(tables))
     assert effort(rays).memory == effort(plain).memory  # the budget
+    monkeypatch.setattr("daskcal.night.effort.budget", lambda: 1000)
+    frame = 24 * 32
+    assert 84 * frame < effort(rays).memory < 150 * frame
     assert json.loads(rays.config.model_dump_json())["cosmic_rays"]["method"] == "lacosmic"
 
 
