@@ -25,7 +25,13 @@ from daskcal.fits.content import spool_folder
 from daskcal.frames.block import Block, promoted
 from daskcal.frames.blocks import assign, recover
 from daskcal.frames.room import room
-from daskcal.frames.scratch import Scratch, WholeFrameStep, scratch_removed, through_scratch
+from daskcal.frames.scratch import (
+    Scratch,
+    ScratchFolder,
+    WholeFrameStep,
+    scratch_removed,
+    through_scratch,
+)
 
 REPOSITORY = Path(__file__).parents[2]
 N, NY, NX = 5, 70, 48
@@ -188,6 +194,14 @@ def test_a_full_scratch_folder_is_named(frames, monkeypatch):
     monkeypatch.setattr(os, "makedirs", _no_room)
     with pytest.raises(OutputError, match=r"cannot be kept in .*DASKCAL_SCRATCH"):
         whole.compute()
+
+
+def test_a_folder_that_workers_do_not_share_is_named(frames, monkeypatch):
+    monkeypatch.setattr(ScratchFolder, "write", lambda *_: "/on/another/host/0.planes")
+    with pytest.raises(
+        OutputError, match=r"/on/another/host/0\.planes is not there.*workers share"
+    ):
+        less_median(frames).compute()
 
 
 def _no_room(*_, **__):

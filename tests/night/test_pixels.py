@@ -10,11 +10,13 @@ import pytest
 import small_night
 from astropy.io import fits
 from astropy.nddata import CCDData
+from scipy.ndimage import maximum_filter
 
 import daskcal
 from daskcal.fits.content import spool_folder
 from daskcal.night.config import NightConfig
 from daskcal.night.effort import effort
+from daskcal.simulate import load_truth
 
 RAYS = [(5, 9), (12, 20), (18, 4)]
 FRAME = "science/m67_V_0.fits"
@@ -138,10 +140,29 @@ def test_unknown_noise_names_the_frame_and_the_key(tmp_path: Path) -> None:
     assert all("rdnoise = ... under [instrument]" in p.reason for p in failed)
 
 
-def test_the_plan_knows_what_a_whole_frame_takes(raw: Path) -> None:
-    plain = daskcal.plan_night(raw)
-    rays = daskcal.plan_night(
-        raw, NightConfig.model_validate({"cosmic_rays": {"method": "lacosmic"}})
-    )
+def test_the_plan_knows_what_a_whole_frame_takes(
+    raw: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tables = {"combine": {"flat": {"scale": None}}}  # no other whole frames
+    plain = daskcal.plan_night(raw, NightConfig.model_validate(tables))
+    tables["cosmic_rays"] = {"method": "lacosmic"}
+    rays = daskcal.plan_night(raw, NightConfig.model_validate(tables))
     assert effort(rays).memory == effort(plain).memory  # the budget
+    monkeypatch.setattr("daskcal.night.effort.budget", lambda: 1000)
+    frame = 24 * 32
+    assert 84 * frame < effort(rays).memory < 150 * frame
     assert json.loads(rays.config.model_dump_json())["cosmic_rays"]["method"] == "lacosmic"
+
+
+def test_a_simulated_nights_rays_are_found_and_little_else(tmp_path: Path) -> None:
+    daskcal.simulate_night(tmp_path / "raw", size=(400, 400), n_cosmics=60)
+    truth = load_truth(tmp_path / "raw")
+    rays = NightConfig.model_validate({"cosmic_rays": {"method": "lacosmic"}})
+    daskcal.reduce_night(tmp_path / "raw" / "raw", tmp_path / "out", rays)
+    for frame in truth.frames:
+        if frame.kind == "science":
+            bits = fits.getdata(tmp_path / "out" / "science" / f"{frame.stem}.fits", "MASK")
+            planted = (truth.mask(frame.file) & 32) != 0
+            open_ = planted & ((bits & ~np.uint16(32)) == 0)  # not bad for another reason
+            assert ((bits & 32) != 0)[open_].mean() > 0.9
+            assert np.count_nonzero((bits & 32 != 0) & ~maximum_filter(planted, 3)) < 20

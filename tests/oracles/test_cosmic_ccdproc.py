@@ -9,6 +9,7 @@ import astropy.units as u
 import ccdproc
 import numpy as np
 import pytest
+from astropy.io import fits
 from astropy.nddata import CCDData, StdDevUncertainty
 from raw_fits import write_frames
 
@@ -169,3 +170,18 @@ def test_what_is_undefined_is_no_trouble(frames, images, tmp_path):
             assert (found.mask.values[:, 30:33, 30:33] == Flag.NO_DATA).all()
             assert np.isnan(found.image.values[:, 30:33, 30:33]).all()
             assert 20 < flagged(found)[0].sum() < 800
+
+
+def test_a_real_frame(realdata):
+    path = realdata("header_zoo") / "ccdproc/ccdproc/tests/data/a8280271.fits"
+    found = daskcal.cosmicray_lacosmic(
+        daskcal.trim_image(daskcal.open_frames(path, unit="adu"), "[:, 20:500]"),
+        gain=1.9, readnoise=5.0, sigclip=5.0,
+    )  # fmt: skip
+    image = fits.getdata(path)[:, 20:500].astype("f4")
+    expected = ccdproc.cosmicray_lacosmic(
+        CCDData(image, unit="adu"), gain=1.9 * u.electron / u.adu, readnoise=5.0 * u.electron,
+        sigclip=5.0,
+    )  # fmt: skip
+    assert 20 < expected.mask.sum() < 5000
+    np.testing.assert_array_equal(flagged(found)[0], expected.mask)
