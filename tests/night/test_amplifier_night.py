@@ -11,7 +11,6 @@ from astropy.io import fits
 
 import daskcal
 
-
 NY, NX, OVER = 32, 48, 8
 LEVEL = (900, 1000, 1100, 1200)
 RNG = np.random.default_rng(4)
