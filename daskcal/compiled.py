@@ -13,6 +13,9 @@ import numba as nb
 
 Made = TypeVar("Made")
 
+_one_thread = threading.RLock()
+_held: set[str] = set()  # folders whose lock that thread has: a loop may call one that is compiled
+
 
 def compile_cached(function: Callable[..., Any]) -> Any:
     """`function` compiled, without the GIL, and kept on disk where numba finds a folder for it.
@@ -38,18 +41,30 @@ def compile_cached(function: Callable[..., Any]) -> Any:
 @contextlib.contextmanager
 def _one_process(folder: str) -> Iterator[None]:
     """While a lock on the cache's folder is held; without one where there is none to be had."""
-    handle = None
+    with _one_thread:
+        if folder in _held:
+            yield
+            return
+        handle = _lock(folder)
+        _held.add(folder)
+        try:
+            yield
+        finally:
+            _held.remove(folder)
+            if handle is not None:
+                os.close(handle)  # which ends the lock
+
+
+def _lock(folder: str) -> int | None:
+    """A file of the folder, open and locked; None where that cannot be."""
     with contextlib.suppress(OSError, ImportError):
         import fcntl
 
         os.makedirs(folder, exist_ok=True)
         handle = os.open(os.path.join(folder, "daskcal-loops.lock"), os.O_RDWR | os.O_CREAT)
         fcntl.flock(handle, fcntl.LOCK_EX)
-    try:
-        yield
-    finally:
-        if handle is not None:
-            os.close(handle)  # which ends the lock
+        return handle
+    return None
 
 
 def once(make: Callable[..., Made]) -> Callable[..., Made]:

@@ -107,3 +107,19 @@ def test_threads_that_start_at_once_get_the_same_loop():
     assert found is loop(1)
     assert found is not loop(2)
     assert made == [1, 2]
+
+
+def test_a_loop_may_call_another_that_is_not_compiled_yet(tmp_path):
+    (tmp_path / "loops.py").write_text(
+        "from daskcal.compiled import compile_cached\n"
+        "inner = compile_cached(lambda x: x + 1)\n"
+        "def _outer(x):\n"
+        "    return inner(x) * 2\n"
+        "print(compile_cached(_outer)(1))\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run(
+        [sys.executable, "loops.py"], cwd=tmp_path, env=environment,
+        capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    assert done.stdout.split() == ["4"]
