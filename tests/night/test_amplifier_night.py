@@ -11,9 +11,6 @@ from astropy.io import fits
 
 import daskcal
 
-sys.path.append(str(Path(__file__).parents[1] / "frames"))
-
-
 NY, NX, OVER = 32, 48, 8
 LEVEL = (900, 1000, 1100, 1200)
 RNG = np.random.default_rng(4)
