@@ -134,6 +134,10 @@ def equalise_gains(
         Not one positive ratio for each amplifier.
     CalibrationError
         It was done already, or a step that belongs after it.
+
+    Examples
+    --------
+    >>> frames = daskcal.equalise_gains(frames, {"left": 1.0, "right": 1.03})  # doctest: +SKIP
     """
     stack = recover(frames)
     require_unit(frames, "equalise_gains")
