@@ -16,7 +16,7 @@ _WHERE = {
     "daskcal.frames.mosaic": ("open_mosaic",),
     "daskcal.frames.blocks": ("blocks",),
     "daskcal.frames.ccddata": ("from_ccddata", "to_ccddata"),
-    "daskcal.frames.instrument": ("Instrument",),
+    "daskcal.frames.instrument": ("AmplifierSetup", "Instrument"),
     "daskcal.frames.master": ("open_master",),
     "daskcal.calibration": (
         "calibrate",

@@ -516,12 +516,12 @@ SLOW = """
 import os, signal, sys, threading, time
 import daskcal.fits
 from daskcal.frames import recipe
-read = daskcal.fits.read_image
+read = daskcal.fits.read_pixels
 def slow(*args):
     sys.stdout.write("reading\\n"); sys.stdout.flush()
     time.sleep(0.15)
     return read(*args)
-recipe.read_image = slow
+recipe.read_pixels = slow
 from daskcal.cli import main
 main(sys.argv[1:], prog_name="daskcal")
 """

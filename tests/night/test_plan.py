@@ -150,5 +150,5 @@ def test_a_plan_reads_no_pixel(raw: Path, monkeypatch: pytest.MonkeyPatch) -> No
     def forbidden(*args: Any) -> None:
         raise AssertionError("a pixel was read")
 
-    monkeypatch.setattr(recipe, "read_image", forbidden)
+    monkeypatch.setattr(recipe, "read_pixels", forbidden)
     assert "will be made" in str(plan_night(raw))

@@ -497,7 +497,7 @@ def test_a_run_reads_no_more_than_it_must(
 ) -> None:
     import daskcal.frames.recipe as recipe
 
-    read: Callable[..., Any] = recipe.read_image
+    read: Callable[..., Any] = recipe.read_pixels
     pixels: dict[str, int] = {}
 
     def counting(source: Any, rows: tuple[int, int], columns: tuple[int, int], out: Any) -> Any:
@@ -505,7 +505,7 @@ def test_a_run_reads_no_more_than_it_must(
         pixels[name] = pixels.get(name, 0) + (rows[1] - rows[0]) * (columns[1] - columns[0])
         return read(source, rows, columns, out)
 
-    monkeypatch.setattr(recipe, "read_image", counting)
+    monkeypatch.setattr(recipe, "read_pixels", counting)
     reduce_night(raw, tmp_path / "out")
     whole = small_night.SHAPE[0] * small_night.SHAPE[1]
     assert {name: n / whole for name, n in pixels.items() if name.startswith(("dark", "m67"))} == {
