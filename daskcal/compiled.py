@@ -2,18 +2,78 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import contextlib
+import os
+import threading
+from collections.abc import Callable, Hashable, Iterator
+from functools import cache, wraps
+from typing import Any, TypeVar
 
 import numba as nb
+
+Made = TypeVar("Made")
+
+_one_thread = threading.RLock()
+_held: set[str] = set()  # folders whose lock that thread has: a loop may call one that is compiled
 
 
 def compile_cached(function: Callable[..., Any]) -> Any:
     """`function` compiled, without the GIL, and kept on disk where numba finds a folder for it.
 
-    It calls nothing of other files: numba's cache looks at the date of its own file only.
+    Workers that start at once do not each compile the same loop: one does while the others wait,
+    and then load what it left on disk. The function calls nothing of other files, or closes over
+    what stands for them: numba's cache looks at the date of its own file only.
     """
     try:
-        return nb.njit(nogil=True, cache=True, error_model="numpy")(function)
+        loop = nb.njit(nogil=True, cache=True, error_model="numpy")(function)
     except RuntimeError:  # read-only installation and no home: each process compiles its own
         return nb.njit(nogil=True, error_model="numpy")(function)
+    compile_or_load = loop.compile  # which numba calls for types that it has not met yet
+
+    def one_at_a_time(signature: Any) -> Any:
+        with _one_process(loop.stats.cache_path):
+            return compile_or_load(signature)
+
+    loop.compile = one_at_a_time
+    return loop
+
+
+@contextlib.contextmanager
+def _one_process(folder: str) -> Iterator[None]:
+    """While a lock on the cache's folder is held; without one where there is none to be had."""
+    with _one_thread:
+        if folder in _held:
+            yield
+            return
+        handle = _lock(folder)
+        _held.add(folder)
+        try:
+            yield
+        finally:
+            _held.remove(folder)
+            if handle is not None:
+                os.close(handle)  # which ends the lock
+
+
+def _lock(folder: str) -> int | None:
+    """A file of the folder, open and locked; None where that cannot be."""
+    with contextlib.suppress(OSError, ImportError):
+        import fcntl
+
+        os.makedirs(folder, exist_ok=True)
+        handle = os.open(os.path.join(folder, "daskcal-loops.lock"), os.O_RDWR | os.O_CREAT)
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        return handle
+    return None
+
+
+def once(make: Callable[..., Made]) -> Callable[..., Made]:
+    """`functools.cache`, by which threads that start at once all get the same object."""
+    kept, one_thread = cache(make), threading.Lock()
+
+    @wraps(make)
+    def get(*options: Hashable) -> Made:
+        with one_thread:
+            return kept(*options)
+
+    return get

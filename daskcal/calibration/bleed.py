@@ -39,6 +39,10 @@ class Bleeding(Wrapped):
     def planes(self) -> tuple[str, ...]:
         return with_plane(self.source.planes, "mask")
 
+    @property
+    def copies(self) -> int:
+        return 2 * self.source.copies
+
     def own(self) -> tuple[object, ...]:
         return self.sections, self.levels, self.reach
 
@@ -51,8 +55,9 @@ class Bleeding(Wrapped):
         if n:
             near = arrays[n]
         else:
-            each = [self._near(frames.start + i, x, section) for i, x in enumerate(block.image)]
-            near = np.concatenate([np.empty((0, *section.shape), bool), *each])
+            near = np.empty(block.image.shape, bool)
+            for i, image in enumerate(block.image):
+                near[i] = self._near(frames.start + i, image, section)[0]
         if near.any():  # a mask that was given is not written to
             bits = np.where(near, Flag.SATURATED, np.uint16(0))
             block.mask = bits if block.mask is None else block.mask | bits

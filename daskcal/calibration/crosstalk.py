@@ -106,6 +106,9 @@ def correct_crosstalk(frames: xr.Dataset, matrix: Matrix) -> xr.Dataset:
 
     Notes
     -----
+    Columns of the overscan pair up in the order in which the file holds them, which is that of
+    reading wherever amplifiers have an HDU each.
+
     Where amplifiers at the bottom and the top disturb each other, each band of rows is read with
     the rows that face it, so that all pixels are read twice.
 

@@ -15,6 +15,7 @@ from daskcal.calibration.facts import require_order
 from daskcal.calibration.gain import CorrectGain
 from daskcal.calibration.masters import Master, as_master, defined, fitted, require_alike
 from daskcal.errors import ArgumentError, CalibrationError
+from daskcal.frames.amplifiers import Amplifier, each_amplifier
 from daskcal.frames.blocks import Stack, assign, recover
 from daskcal.frames.coordinates import frame_name, known_values
 from daskcal.frames.recipe import Input, Step, with_plane
@@ -40,7 +41,8 @@ class SubtractDark(Step):
     names: tuple[tuple[str, ...], ...]  # the planes of each dark, in the order of the inputs
     which: np.ndarray
     factor: np.ndarray
-    bias_scale: np.ndarray  # of the variance of the bias, where a gain was applied after it
+    bias_scale: np.ndarray  # (frame, amplifier) of the variance of the bias, for a gain after it
+    amplifiers: tuple[Amplifier, ...] = ()  # those of that gain
     per_frame: ClassVar[tuple[str, ...]] = ("which", "factor", "bias_scale")
 
     def planes(self, before: tuple[str, ...]) -> tuple[str, ...]:
@@ -59,8 +61,9 @@ class SubtractDark(Step):
             if "variance" not in dark:
                 continue
             if BIAS_VARIANCE in dark:
-                more = ((1 - k) ** 2 - 1) * self.bias_scale[frames]
-                program.share_two(dark["variance"], k**2, dark[BIAS_VARIANCE], more)
+                for a in each_amplifier(program, self.amplifiers):
+                    more = ((1 - k) ** 2 - 1) * self.bias_scale[frames, a]
+                    program.share_two(dark["variance"], k**2, dark[BIAS_VARIANCE], more)
             elif "variance_shared" in dark:
                 program.share_two(dark["variance"], k**2, dark["variance_shared"], k**2)
             else:
@@ -133,7 +136,8 @@ def subtract_dark(
         names=tuple(names),
         which=which,
         factor=factor,
-        bias_scale=np.ones(stack.n_frames) if bias is None else bias.scale,
+        bias_scale=np.ones((stack.n_frames, 1)) if bias is None else bias.scale,
+        amplifiers=() if bias is None else bias.amplifiers,
     )
     frames, factors = keep_each(frames, "dark_factor", factor)
     parameters = {"scale": scale, "tolerance": tolerance, "factor": factors}
@@ -225,6 +229,7 @@ class _Bias:
     reference: Input
     variance: da.Array
     scale: np.ndarray
+    amplifiers: tuple[Amplifier, ...]
 
 
 def _subtracted_bias(stack: Stack) -> _Bias | None:
@@ -235,10 +240,12 @@ def _subtracted_bias(stack: Stack) -> _Bias | None:
     for n, step in enumerate(stack.recipe.steps):
         if isinstance(step, SubtractBias) and "variance" in step.names:
             i = step.names.index("variance")
-            scale = np.ones(stack.n_frames)
+            scale = np.ones((stack.n_frames, 1))
+            amps: tuple[Amplifier, ...] = ()
             for later in stack.recipe.steps[n:]:
-                scale = scale * later.gain**2 if isinstance(later, CorrectGain) else scale
-            return _Bias(step.identity, step.inputs[i], stack.arrays[at + i], scale)
+                if isinstance(later, CorrectGain):
+                    scale, amps = scale * later.gain**2, later.amplifiers
+            return _Bias(step.identity, step.inputs[i], stack.arrays[at + i], scale, amps)
         at += len(step.inputs)
     return None
 

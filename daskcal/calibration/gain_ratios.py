@@ -113,12 +113,13 @@ def equalise_gains(
     """Multiply the amplifiers of a detector so that they join.
 
     Afterwards all have the same gain, the mean of what each one's was over its ratio, so that
-    `create_variance` and `gain_correct` are right for them. Do it before both.
+    `create_variance` and `gain_correct` are right for them. Do it before both, and before the bias,
+    to the frames of which that is made as well.
 
     Parameters
     ----------
     frames : xarray.Dataset
-        With ``image (frame, y, x)``, of a detector with amplifiers, without bias.
+        With ``image (frame, y, x)``, of a detector with amplifiers.
     ratios : xarray.Dataset, mapping or sequence
         From `gain_ratios`, or the ratio of each amplifier, by name or in their order.
 
@@ -133,12 +134,16 @@ def equalise_gains(
         Not one positive ratio for each amplifier.
     CalibrationError
         It was done already, or a step that belongs after it.
+
+    Examples
+    --------
+    >>> frames = daskcal.equalise_gains(frames, {"left": 1.0, "right": 1.03})  # doctest: +SKIP
     """
     stack = recover(frames)
     require_unit(frames, "equalise_gains")
     require_order(
-        frames, "equalise_gains", "equalise_gains", "gain_correct", "create_variance",
-        "subtract_dark", "flat_correct",
+        frames, "equalise_gains", "equalise_gains", "gain_correct", "subtract_bias",
+        "create_variance", "subtract_dark", "flat_correct",
     )  # fmt: skip
     numbers = np.array([float(ratio) for _, ratio in _by_name(frames, ratios)])
     if not (np.isfinite(numbers) & (numbers > 0)).all():

@@ -92,6 +92,10 @@ def illumination_correct(frames: xr.Dataset, illumination: Any) -> xr.Dataset:
         is good (raised when the frames are computed).
     GeometryError
         The illumination frame does not cover the frames.
+
+    Examples
+    --------
+    >>> done = daskcal.illumination_correct(science, "sky_V.fits")     # doctest: +SKIP
     """
     action = "illumination_correct"
     require_order(frames, action, action, "subtract_fringe")

@@ -57,8 +57,8 @@ def measure_noise(
         At least two bias frames in adu: the 1st and 2nd, the 3rd and 4th ... are pairs.
     flats : xarray.Dataset, optional
         Flats of the same window, in pairs alike; a pair may differ in level. Without them only the
-        read noise in adu is measured. Biases and flats may be raw or have had the same overscan
-        subtracted, which takes out what noise rows have in common.
+        read noise in adu is measured. Biases and flats may be raw, or both without overscan, which
+        takes out what the pixels of a row have in common, and adds the noise of its own level.
     block : int
         Rows and columns of a block, 8 or more.
     clip : float

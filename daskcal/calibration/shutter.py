@@ -73,6 +73,10 @@ def shutter_correct(frames: xr.Dataset, shutter: Any) -> xr.Dataset:
         The exposure of a frame is not known or 0; it was done already, or after the flat.
     GeometryError
         The map does not cover the frames.
+
+    Examples
+    --------
+    >>> flats = daskcal.shutter_correct(flats, "shutter.fits")         # doctest: +SKIP
     """
     stack = recover(frames)
     require_unit(frames, "shutter_correct")
@@ -115,6 +119,10 @@ def shutter_map(short: Any, long: Any, *, times: tuple[float, float] | None = No
     ------
     ArgumentError, GeometryError
         Exposures that are not known or not in order; flats that cover different pixels.
+
+    Examples
+    --------
+    >>> shutter = daskcal.shutter_map("flat_1s.fits", "flat_30s.fits")  # doctest: +SKIP
     """
     flats = [as_master(short, "short flat"), as_master(long, "long flat")]
     one, two = flats

@@ -98,7 +98,7 @@ def _arguments(band: Band, how: Combination, given: dict[str, np.ndarray]) -> di
         "scale": given.get(SCALE),
         "zero": given.get(ZERO),
         "weights": np.ones(band.shape[0]) if how.by_variance else given.get(WEIGHTS),
-        "slopes": how.slope if how.by_variance else None,
+        "by_variance": how.by_variance,
         "read": how.read,
         "slope": how.slope,
         "floor": floor,

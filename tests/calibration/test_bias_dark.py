@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import xarray as xr
+from amplified import with_amplifiers
 from astropy.nddata import CCDData
 from raw_fits import write_frames
 from small_frames import GAINS, NX, NY, TIMES, make_master
@@ -10,6 +11,8 @@ from step_reference import BAD, HOT, NO_DATA, MasterPixels, Pixels, agree
 
 import daskcal
 from daskcal.errors import CalibrationError
+from daskcal.frames.amplifiers import Amplifier
+from daskcal.frames.sections import Section
 from daskcal.frames.steps import MasterId, StepRecord, spelled_out, steps_of
 
 RNG = np.random.default_rng(8)
@@ -225,6 +228,22 @@ def test_a_gain_between_bias_and_dark_scales_the_noise_of_the_bias(frames):
     expected = (1 - k) ** 2 * gain**2 * bias.variance.values + k**2 * dark.variance.values
     np.testing.assert_allclose(done.variance_shared.values, expected, rtol=1e-4)
     assert steps_of(done)[-1].parameters["max_scale"] is None
+
+
+def test_gains_of_amplifiers_between_bias_and_dark(frames):
+    halves = [Section(0, NY, 0, NX // 2), Section(0, NY, NX // 2, NX)]
+    amps = [
+        Amplifier(name, half, None, "bottom left") for name, half in zip("ab", halves, strict=True)
+    ]
+    gains = np.array([1.5, 2.0])
+    known = with_amplifiers(frames, amps, gain=gains)
+    bias = bias_master()
+    dark = dark_master(60.0, steps=[BIAS], units="electron", variance_shared=np.float32(0.75))
+    done = daskcal.gain_correct(daskcal.subtract_bias(known, bias))
+    done = daskcal.subtract_dark(done, dark, scale=True, max_scale=None)
+    k, gain = np.array([1, 2, 61 / 60])[:, None, None], np.repeat(gains, NX // 2)
+    expected = (1 - k) ** 2 * gain**2 * bias.variance.values + k**2 * dark.variance.values
+    np.testing.assert_allclose(done.variance_shared.values, expected, rtol=1e-4)
 
 
 def test_dropped_shared_noise_does_not_come_back_negative(frames):

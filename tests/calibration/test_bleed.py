@@ -77,7 +77,7 @@ def test_crosstalk_after_it(frames):
     """Sources within sources: facing rows, and rows about a band."""
     raw = with_amplifiers(frames)
     matrix = {"A": {"C": 0.01}}
-    done = daskcal.correct_crosstalk(daskcal.flag_bleed(raw, 5), matrix)
+    done = daskcal.correct_crosstalk(daskcal.flag_bleed(raw, 5, level=LEVEL), matrix)
     alone = daskcal.correct_crosstalk(raw, matrix)
     for rows in (1, 7, -1):
         cut = daskcal.blocks(done, rows=rows)

@@ -91,3 +91,28 @@ def test_errors(frames):
         daskcal.equalise_gains(frames, {"A": 1, "B": 2})
     with pytest.raises(daskcal.CalibrationError, match="once only"):
         daskcal.equalise_gains(daskcal.equalise_gains(frames, [1, 1, 1, 1]), [1, 1, 1, 1])
+
+
+def test_kast_joins(realdata):
+    """Real flats join to 0.1 %, and their ratio is that of the gains that photon noise shows."""
+    folder = realdata("lick_kast_2amp")
+    paths = sorted(folder.rglob("b*.fits.gz"))
+    frames = daskcal.open_frames(paths, instrument="lick-kast-blue")
+    chosen = [path.name.split(".")[0] for path in paths]
+    flats, biases = (
+        frames.isel(frame=[chosen.index(name) for name in names])
+        for names in (("b11", "b12", "b13"), ("b21", "b22"))
+    )
+    clean = daskcal.subtract_overscan(flats, method="mean", clip=5.0)
+    found = daskcal.gain_ratios(clean).compute()
+    joined = daskcal.trim_image(daskcal.equalise_gains(clean, found))
+    columns = np.median(joined.image.values[0], axis=0)
+    near = np.arange(1, 33)
+    sides = [np.polynomial.Polynomial.fit(at, columns[at], 1)(1023.5)
+             for at in (1024 - near, 1023 + near)]  # fmt: skip
+    assert sides[0] / sides[1] == pytest.approx(1, abs=1e-3)
+    noise = daskcal.measure_noise(biases, flats).compute()
+    gains, errors = noise.gain.values, noise.gain_error.values
+    ratios = found.ratio.values
+    allowed = 4 * np.hypot(*(errors / gains))
+    assert gains[0] / gains[1] == pytest.approx(ratios[0] / ratios[1], rel=allowed)

@@ -126,6 +126,16 @@ def test_nothing_is_read_until_it_is_computed(pairs, monkeypatch):
     assert reads.bytes == 8 * NY * NX * 2  # each pixel once
 
 
+def test_simulated_night(tmp_path):
+    """The frames of `simulate_night`, raw as they are, overscan columns and drifting rows too."""
+    daskcal.simulate_night(tmp_path / "night", size=(512, 512))
+    frames = daskcal.open_frames(sorted((tmp_path / "night" / "raw").glob("*")))
+    biases, flats = (frames.query(frame=f"imagetyp == '{kind}'") for kind in ("bias", "flat"))
+    found = daskcal.measure_noise(biases, flats).compute()
+    assert float(found.gain) == pytest.approx(float(biases.gain[0]), rel=0.01)
+    assert float(found.rdnoise) == pytest.approx(float(biases.rdnoise[0]), rel=0.02)
+
+
 def test_lowell(realdata):
     """The clipped read noise of real pairs, which have tails that double their plain deviation."""
     frames = daskcal.open_frames(realdata("lowell_hall42_5945") / "zero")

@@ -77,7 +77,7 @@ def survivors(values, floor, n, reject):
 
 def combine_reference(
     image, mask=None, variance=None, shared=None, *, method="average", reject, scale=None,
-    zero=None, weights=None, slopes=None, floor=None,
+    zero=None, weights=None, slope=None, by_variance=False, floor=None,
 ) -> Combined:  # fmt: skip
     n, rows, columns = image.shape
     work = working_type(image.dtype)
@@ -114,9 +114,9 @@ def combine_reference(
             return [float(planes[(i, *at)]) * float(scale[i]) ** 2 for i, _ in kept]
 
         weight = [1.0] * len(kept) if weights is None else [float(weights[i]) for i, _ in kept]
-        if slopes is not None:
+        if by_variance:
             pairs = zip(kept, scaled_variance(variance), strict=True)
-            at_centre = [v + slopes[i] * scale[i] * (mean(left) - x) for (i, x), v in pairs]
+            at_centre = [v + slope[i] * scale[i] * (mean(left) - x) for (i, x), v in pairs]
             own = scaled_variance(variance)
             noise = [max(v, 0.1 * o) for v, o in zip(at_centre, own, strict=True)]
             weight = [w / v if o > 0 else 0.0 for w, v, o in zip(weight, noise, own, strict=True)]

@@ -88,7 +88,7 @@ def test_every_combination_of_inputs_matches_the_definitions(data):
     if method == "average" and data.draw(st.booleans()):
         planes["weights"] = np.linspace(0, 3, len(image))
         if "variance" in planes and data.draw(st.booleans()):
-            planes["slopes"] = np.linspace(0, 1.5, len(image))
+            planes |= {"slope": np.linspace(0, 1.5, len(image)), "by_variance": True}
     floors = [None, 0.0, 0.5, 4.0] + ["variance"] * ("variance" in planes)
     options = {"method": method, "reject": reject, "floor": data.draw(st.sampled_from(floors))}
     with pytest.MonkeyPatch.context() as patch:

@@ -14,8 +14,7 @@ import numpy as np
 import pytest
 
 from daskcal.combination.kernels import Reject, combine_block, pixels
-from daskcal.combination.kernels.compiling import first_call as first_call_of
-from daskcal.combination.kernels.compiling import once
+from daskcal.compiled import compile_cached, once
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -79,12 +78,10 @@ def test_a_change_in_any_kernel_file_makes_the_cache_stale(tmp_path, monkeypatch
 def test_without_a_folder_to_write_to_the_kernels_still_compile(monkeypatch):
     monkeypatch.setattr(numba.core.caching.CacheImpl, "_locator_classes", [])
     with pytest.raises(RuntimeError, match="cannot cache"):
-        pixels._compile("", pixels.NONE, 0, cache=True)
-    loop = pixels._kept(pixels._compile, pixels.NONE, 0)
-    called = []
-    first_call_of(loop, ("without a folder",), lambda: called.append(1))
-    first_call_of(loop, ("without a folder",), lambda: called.append(2))
-    assert called == [1]
+        numba.njit(cache=True)(lambda x: x)
+    loop = compile_cached(lambda x: x + 1)
+    assert loop(1) == 2
+    assert loop.stats.cache_path is None
 
 
 def test_two_threads_give_the_bits_of_one():
@@ -110,3 +107,19 @@ def test_threads_that_start_at_once_get_the_same_loop():
     assert found is loop(1)
     assert found is not loop(2)
     assert made == [1, 2]
+
+
+def test_a_loop_may_call_another_that_is_not_compiled_yet(tmp_path):
+    (tmp_path / "loops.py").write_text(
+        "from daskcal.compiled import compile_cached\n"
+        "inner = compile_cached(lambda x: x + 1)\n"
+        "def _outer(x):\n"
+        "    return inner(x) * 2\n"
+        "print(compile_cached(_outer)(1))\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run(
+        [sys.executable, "loops.py"], cwd=tmp_path, env=environment,
+        capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    assert done.stdout.split() == ["4"]

@@ -72,6 +72,43 @@ def test_each_frame_gets_the_steps_that_are_for_it(tmp_path: Path, camera: Path)
     ]  # fmt: skip
 
 
+def test_a_night_of_a_detector_with_amplifiers(tmp_path: Path) -> None:
+    path = tmp_path / "camera.toml"
+    path.write_text(
+        """
+[instrument]
+bias_level = 1000
+[[instrument.amplifiers]]
+name = "L"
+data_section = "[1:16,*]"
+detector_section = "[1:16,*]"
+[[instrument.amplifiers]]
+name = "R"
+data_section = "[17:32,*]"
+detector_section = "[17:32,*]"
+[crosstalk]
+matrix = [[0, 1e-3], [1e-3, 0]]
+[linearity.amplifier_coefficients]
+L = [1e-6]
+R = [2e-6]
+[gain_ratios.ratios]
+L = 1.0
+R = 1.02
+""",
+        encoding="utf-8",
+    )
+    raw = small_night.make(tmp_path / "raw", dark=0, science=1)
+    ledger = reduce_night(raw, tmp_path / "out", path)
+    assert ledger.exit_status() == 0
+    found = {product.name: product.parameters["steps"] for product in ledger.products}
+    for steps in found.values():
+        chosen = [step for step in steps if step["step"] not in ("flag_saturated", "trim_image")]
+        names = ["correct_crosstalk", "correct_linearity", "equalise_gains"]
+        assert [step["step"] for step in chosen[:3]] == names
+        assert chosen[0]["matrix"] == [[0, 1e-3], [1e-3, 0]]
+        assert chosen[2]["ratios"] == [1.0, 1.02]
+
+
 def test_a_bias_without_overscan_or_level_is_linear(tmp_path: Path, camera: Path) -> None:
     raw = small_night.make(tmp_path / "raw", dark=0, flat=0, science=1)
     camera.write_text("[linearity]\ncoefficients = [1e-6]\n", encoding="utf-8")

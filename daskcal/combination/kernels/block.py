@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from daskcal.combination.kernels.averaged import row_spreads
-from daskcal.combination.kernels.compiling import first_call
 from daskcal.combination.kernels.minmax import minmax_counts
 from daskcal.combination.kernels.pixels import (
     GIVEN,
@@ -77,7 +76,7 @@ def combine_block(
     scale: np.ndarray | None = None,
     zero: np.ndarray | None = None,
     weights: np.ndarray | None = None,
-    slopes: np.ndarray | None = None,
+    by_variance: bool = False,
     floor: float | str | None = None,
     read: np.ndarray | None = None,
     slope: np.ndarray | None = None,
@@ -111,15 +110,16 @@ def combine_block(
         Values become (value - zero)·scale, and variances variance·scale².
     weights : ndarray of float64, shape (n,), optional
         Of the frames, for "average"; 0 or more. A survivor without a weight is not used.
-    slopes : ndarray of float64, shape (n,), optional
+    by_variance : bool
         Weights are over the variance as well, which is V + slope·(centre - value): a frame's
         variance per unit of its signal takes it to the mean of the survivors.
     floor : float or "variance", optional
         The smallest σ of "sigma", "winsorised", "linear_fit" and "esd", after scaling; "variance":
         at each pixel the square root of the mean variance of its good values.
     read, slope : ndarray of float64, shape (n,), optional
-        What "variance", "ccdclip" and "crreject" know of each frame's noise, in its unit before
-        scaling: read noise, and variance per unit of signal (1 / gain; 0 where not known).
+        What "variance", "ccdclip", "crreject" and weights by the variance know of each frame's
+        noise, in its unit before scaling: read noise, and variance per unit of signal (1 / gain;
+        0 where not known).
     rejected, tally : bool
         Whether to say which values were rejected, and how many of each frame.
     out : Combined, optional
@@ -140,7 +140,9 @@ def combine_block(
     """
     image = np.asanyarray(image)
     _check(image, mask, variance, shared, method, floor)
-    _check_weights(len(image), method, variance, weights, slopes)
+    _check_weights(len(image), method, weights)
+    if by_variance and (weights is None or variance is None or slope is None):
+        raise ValueError("by_variance needs weights, a variance and slope")
     n, rows, columns = image.shape
     read_of, slope_of = (_per_frame(name, a, n) for name, a in (("read", read), ("slope", slope)))
     reject.check(n, variance is not None, read is not None or slope is not None)
@@ -159,7 +161,7 @@ def combine_block(
         -1.0 if isinstance(floor, str) else float(floor or 0.0),
         _TAKES[method],
         nothing if weights is None else np.array(weights, np.float64),
-        nothing if slopes is None else np.array(slopes, np.float64),
+        slope_of if by_variance and slope_of is not None else nothing,
         size,
         gains * size**2,
         np.empty(0, working),
@@ -203,10 +205,9 @@ class _Run:
     def slab(self, inputs: list[np.ndarray], results: list[np.ndarray], offset: int) -> None:
         """Combine (n, pixels) arrays into arrays of pixels, which begin at pixel `offset`."""
         n = len(inputs[0])
-        *_, take, _, _, _, _, empty = self.options
+        _, _, take, *_ = self.options
         many = n >= MANY and (self.kind != NONE or take != MEAN)
         order = GIVEN if many else NARROW if self._narrow(inputs) else IN_TILES
-        key = (self.kind, order, inputs[0].dtype, empty.dtype, results[0].dtype)
         combine_pixels = combining_loop(self.kind, order)
         spread = self._spread(inputs, many) if self.kind == AVERAGED else np.empty(0)
 
@@ -215,7 +216,6 @@ class _Run:
             combine_pixels(*inputs, spread, in_order, *loaded, first, last, *self.options,
                            *results, *self.records, offset)  # fmt: skip
 
-        first_call(combine_pixels, key, lambda: call(empty.reshape(0, 0), 0, 0))
         self._in_parts(call, inputs, many)
 
     def _narrow(self, inputs: list[np.ndarray]) -> bool:
@@ -248,8 +248,6 @@ class _Run:
             add_scatter(image, mask, in_order, self.scale, self.zero, self.whole, first, last,
                         rules.by_median, empty, self.columns, sums)  # fmt: skip
 
-        key = ("scatter", many, image.dtype, empty.dtype)
-        first_call(add_scatter, key, lambda: call(empty.reshape(0, 0), 0, 0))
         self._in_parts(call, inputs, many)
         return np.repeat(row_spreads(sums), self.columns)
 
@@ -260,12 +258,7 @@ class _Run:
         image, mask = inputs[:2]
         found = np.empty((last - first, len(image)), dtype)
         by_pixel = ordering_loop()
-
-        def call(out: np.ndarray) -> None:
-            by_pixel(image, mask, self.scale, self.zero, self.whole, first, out)
-
-        first_call(by_pixel, ("order", image.dtype, dtype), lambda: call(found[:0]))
-        call(found)
+        by_pixel(image, mask, self.scale, self.zero, self.whole, first, found)
         found.sort(axis=-1)
         return found
 
@@ -317,27 +310,16 @@ def _check(
         raise ValueError(f"floor={floor} must be 0 or more")
 
 
-def _check_weights(
-    n: int,
-    method: str,
-    variance: np.ndarray | None,
-    weights: np.ndarray | None,
-    slopes: np.ndarray | None,
-) -> None:
+def _check_weights(n: int, method: str, weights: np.ndarray | None) -> None:
     """Raise ValueError for weights that the loop could not make sense of."""
     if weights is None:
-        if slopes is not None:
-            raise ValueError("slopes need weights")
         return
     if method != "average":
         raise ValueError(f"weights are for method='average', not {method!r}")
-    for name, values in (("weights", weights), ("slopes", slopes)):
-        if values is not None and np.shape(values) != (n,):
-            raise ValueError(f"{name} has shape {np.shape(values)}, not one number for {n} frames")
+    if np.shape(weights) != (n,):
+        raise ValueError(f"weights has shape {np.shape(weights)}, not one number for {n} frames")
     if not (np.asarray(weights) >= 0).all():
         raise ValueError("weights must be 0 or more")
-    if slopes is not None and variance is None:
-        raise ValueError("slopes need a variance")
 
 
 def working_dtype(dtype: np.dtype) -> np.dtype:

@@ -8,12 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numba as nb
 import numpy as np
 
 from daskcal.combination.kernels.averaged import add_scatter, averaged_lanes
 from daskcal.combination.kernels.clip import noise_floor, sigma_lanes
-from daskcal.combination.kernels.compiling import once
 from daskcal.combination.kernels.esd import esd_lanes, most_outliers
 from daskcal.combination.kernels.linear_fit import linear_fit_lanes
 from daskcal.combination.kernels.minmax import minmax_lanes
@@ -50,17 +48,17 @@ from daskcal.combination.kernels.tiles import (
     write_mask,
 )
 from daskcal.combination.kernels.winsorised import winsorised_clip_lanes
+from daskcal.compiled import compile_cached, once
 
 MEAN, MEDIAN, LOWER_MEDIAN = 0, 1, 2
 IN_TILES, NARROW, GIVEN = 0, 1, 2  # how values are sorted: see `combining_loop`
 TURNED = 32  # frames × pixels that are turned at once: both sides fit into the L1 cache
 
 
-def _compile(sources: str, kind: int, order: int, cache: bool) -> Callable[..., None]:
+def _combining(sources: str, kind: int, order: int) -> Callable[..., None]:
     # One loop for each kind of rejection, so that none waits for the others to compile: numba
     # leaves out the branches of the other kinds. Its cache looks at this file's date only, but
     # hashes what a function closes over: naming `sources` remakes it when any file changes.
-    @nb.njit(nogil=True, cache=cache, error_model="numpy")
     def combine_pixels(
         image, mask, variance, shared, spread, in_order, scale, zero, whole, first, last,
         rules, floor, take, weights, slopes, size, gains, empty,
@@ -167,8 +165,7 @@ def _compile(sources: str, kind: int, order: int, cache: bool) -> Callable[..., 
     return combine_pixels
 
 
-def _compile_scatter(sources: str, presorted: int, cache: bool) -> Callable[..., None]:
-    @nb.njit(nogil=True, cache=cache, error_model="numpy")
+def _scatter(sources: str, presorted: int) -> Callable[..., None]:
     def scatter_of_rows(
         image, mask, in_order, scale, zero, whole, first, last, by_median, empty, columns, sums
     ):
@@ -198,8 +195,7 @@ def _sources() -> str:
     return digest.hexdigest()
 
 
-def _compile_order(sources: str, cache: bool) -> Callable[..., None]:
-    @nb.njit(nogil=True, cache=cache, error_model="numpy")
+def _ordering(sources: str) -> Callable[..., None]:
     def by_pixel(image, mask, scale, zero, whole, first, out):
         sources  # noqa: B018
         pixels, n = out.shape
@@ -219,14 +215,6 @@ def _compile_order(sources: str, cache: bool) -> Callable[..., None]:
     return by_pixel
 
 
-def _kept(compile_with: Callable[..., Any], *options: int) -> Any:
-    """A compiled loop, kept on disk where there is a folder for it."""
-    try:
-        return compile_with(_sources(), *options, cache=True)
-    except RuntimeError:  # read-only installation and no home: each process compiles its own
-        return compile_with(_sources(), *options, cache=False)
-
-
 @once
 def combining_loop(kind: int, order: int) -> Any:
     """The loop of a kind of rejection.
@@ -234,16 +222,16 @@ def combining_loop(kind: int, order: int) -> Any:
     `order` says how it sorts: IN_TILES; NARROW: the same for 16-bit integers as they are, without
     masks and scales; GIVEN: not at all, it is given the sorted values of each pixel (pixels, n).
     """
-    return _kept(_compile, kind, order)
+    return compile_cached(_combining(_sources(), kind, order))
 
 
 @once
 def scatter_loop(presorted: int) -> Any:
     """The loop that sums the scatter of each row, for averaged sigma clipping."""
-    return _kept(_compile_scatter, presorted)
+    return compile_cached(_scatter(_sources(), presorted))
 
 
 @once
 def ordering_loop() -> Any:
     """The loop that lays the loaded values of each pixel side by side."""
-    return _kept(_compile_order)
+    return compile_cached(_ordering(_sources()))
