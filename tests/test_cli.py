@@ -110,7 +110,7 @@ def test_ls(raw: Path) -> None:
 def test_ls_names_what_cannot_be_read(raw: Path) -> None:
     truncate(raw / "bias_0.fits")
     said = run("ls", raw, status=3).stdout
-    assert f"unreadable: {raw}/bias_0.fits: " in said
+    assert f"unreadable: {raw}/bias_0.fits [HDU 0]: " in said
 
 
 def test_text_of_headers_and_names_cannot_command_a_terminal(tmp_path: Path) -> None:
@@ -397,7 +397,7 @@ def test_a_damaged_frame_costs_that_frame(
     result, ledger = reduced(raw, out, status=3)
     entry = frame(ledger, bad)
     assert entry.status == "failed"
-    assert f"failed: {bad}: {entry.reason}" in result.stdout
+    assert f"failed: {entry.place}: {entry.reason}" in result.stdout
     counts = ledger.counts()
     assert (counts.found, counts.used, counts.failed) == (17, 16, 1)
     bias = product(ledger, "masters/bias.fits")
@@ -514,9 +514,9 @@ def test_combine_refuses_other_shapes(raw: Path, out: Path) -> None:
 
 SLOW = """
 import os, signal, sys, threading, time
-import daskcal.fits.source as source
+import daskcal.fits
 from daskcal.frames import recipe
-read = source.read_pixels
+read = daskcal.fits.read_pixels
 def slow(*args):
     sys.stdout.write("reading\\n"); sys.stdout.flush()
     time.sleep(0.15)

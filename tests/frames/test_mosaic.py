@@ -16,13 +16,13 @@ import xarray as xr
 from astropy.io import fits
 from hypothesis import given
 from hypothesis import strategies as st
+from mosaic_files import NAMES, SHAPE, cut_data, cut_file, pixels, spoil_header, write_mosaic
+from raw_fits import counted_reads, no_computing
 
 import daskcal
 from daskcal.errors import DaskcalWarning, FrameError, GeometryError
 from daskcal.fits import scan
 from daskcal.frames.detector_names import distinct_names
-from tests.mosaic_files import NAMES, SHAPE, cut_data, cut_file, pixels, spoil_header, write_mosaic
-from tests.raw_fits import counted_reads, no_computing
 
 
 def exposures(folder: Path, n: int = 3, **options: Any) -> list[Path]:

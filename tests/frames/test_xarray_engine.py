@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import xarray as xr
 from astropy.io import fits
+from raw_fits import no_computing
 
 import daskcal
 from daskcal.errors import ArgumentError, FrameError
 from daskcal.frames.recipe import Files
 from daskcal.frames.recovery import recover
-from tests.raw_fits import no_computing
 
 SHAPE = (40, 60)
 CARDS = {"IMAGETYP": "object", "EXPTIME": 60.0, "BUNIT": "adu", "GAIN": 1.5, "RDNOISE": 5.0}

@@ -14,6 +14,7 @@ import pytest
 from astropy.io import fits
 from astropy.nddata import CCDData
 from click.testing import CliRunner
+from mosaic_files import NAMES, cut_data, cut_file, spoil_header, write_mosaic
 
 from daskcal import plan_night, reduce_night
 from daskcal.cli import main
@@ -21,7 +22,6 @@ from daskcal.errors import ConfigError
 from daskcal.night.config import NightConfig
 from daskcal.night.ledger import Ledger, ProductEntry, read_ledger
 from daskcal.night.mosaic_flats import relative_levels
-from tests.mosaic_files import NAMES, cut_data, cut_file, spoil_header, write_mosaic
 
 SHAPE = (24, 32)
 GAINS = (1.0, 1.5, 2.0, 2.5)

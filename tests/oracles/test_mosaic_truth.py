@@ -16,12 +16,12 @@ import numpy as np
 import pytest
 from astropy.io import fits
 from click.testing import CliRunner
+from mosaic_files import cut_data
 
 from daskcal import reduce_night
 from daskcal.cli import main
 from daskcal.night.ledger import Ledger, read_ledger
 from daskcal.simulate import load_truth, simulate_night
-from tests.mosaic_files import cut_data
 
 SIZE = (96, 96)
 CHIPS = ("CCD1", "CCD2", "CCD3", "CCD4")
