@@ -15,7 +15,7 @@ _WHERE = {
     "daskcal.frames.open": ("open_frames",),
     "daskcal.frames.blocks": ("blocks",),
     "daskcal.frames.ccddata": ("from_ccddata", "to_ccddata"),
-    "daskcal.frames.instrument": ("Instrument",),
+    "daskcal.frames.instrument": ("AmplifierSetup", "Instrument"),
     "daskcal.frames.master": ("open_master",),
     "daskcal.calibration": (
         "bad_columns",

@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 
 from daskcal.combination.bands import Combination
+from daskcal.combination.by_amplifier import NoiseArea
 from daskcal.combination.facts import master_attrs
 from daskcal.combination.kernels import working_dtype
 from daskcal.combination.noise import noise_model, variance_slopes
@@ -41,6 +42,7 @@ from daskcal.combination.scale import (
     statistics_section,
 )
 from daskcal.errors import ArgumentError, choose
+from daskcal.frames.amplifiers import amplifiers, common_value
 from daskcal.frames.blocks import recover
 from daskcal.frames.coordinates import frame_names
 from daskcal.frames.masks import MASK_ATTRS
@@ -274,16 +276,30 @@ def _check_growth(grow: float, rejected: bool, rules: Rejection) -> None:
             raise ArgumentError(f"{argument} needs a rejection, and reject is 'none'")
 
 
-def _noise(
-    frames: xr.Dataset, unit: str, rules: Rejection, by_variance: bool
-) -> dict[str, np.ndarray]:
-    """Read noise and variance per unit of signal of each frame, where it matters."""
+def _noise(frames: xr.Dataset, unit: str, rules: Rejection, by_variance: bool) -> dict[str, Any]:
+    """Read noise and variance per unit of signal of each frame, where it matters.
+
+    Of amplifiers that differ the mean, and of each its own.
+    """
+    read = None
     if rules.needs_noise:
         read, slope = noise_model(frames, unit, rules.name)
-        return {"read": read, "slope": slope}
-    if rules.needs_variance or by_variance:
-        return {"slope": variance_slopes(frames, unit)}
-    return {}
+    elif rules.needs_variance or by_variance:
+        slope = variance_slopes(frames, unit)
+    else:
+        return {}
+    found: dict[str, Any] = {"slope": common_value(slope)}
+    if read is not None:
+        found["read"] = common_value(read)
+    known = [slope] if read is None else [slope, read]
+    alike = all((values == values[:, :1]).all() for values in known)
+    if not alike and rules.name != AveragedSigmaClip.name:  # which looks at whole rows
+        found["areas"] = tuple(
+            NoiseArea(area, None if read is None else read[:, k], slope[:, k])
+            for k, amp in enumerate(amplifiers(frames))
+            for area in amp.areas
+        )
+    return found
 
 
 def _parameters(method: str, rules: Rejection, said: dict[str, Any]) -> dict[str, Any]:

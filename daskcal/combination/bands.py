@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from daskcal.combination.by_amplifier import NoiseArea, combine_areas
 from daskcal.combination.grow import grow_rejections
-from daskcal.combination.kernels import Combined, Reject, combine_block, new_planes
+from daskcal.combination.kernels import Combined, Reject, new_planes
 from daskcal.combination.scale import ROWS, SCALE, WEIGHTS, ZERO
 from daskcal.frames.blocks import Band
+from daskcal.frames.sections import Section
 
 HALF_STEP = 0.5  # of the converter: its rounding hides what is smaller
 
@@ -35,6 +37,8 @@ class Combination:
         Whether values are weighted by their inverse variance.
     read, slope : ndarray of float64, shape (frame,), optional
         Read noise, and variance per unit of signal, where the noise of the frames matters.
+    areas : tuple of NoiseArea
+        The same for each amplifier, where they differ.
     grow : float
         Radius in pixels about rejected values.
     rejected : bool
@@ -50,6 +54,7 @@ class Combination:
     by_variance: bool = False
     read: np.ndarray | None = None
     slope: np.ndarray | None = None
+    areas: tuple[NoiseArea, ...] = ()
     grow: float = 0.0
     rejected: bool = False
 
@@ -114,14 +119,9 @@ def _walked(band: Band, how: Combination, arguments: dict[str, Any]) -> Combined
     combined = _room(band, how, band.shape[1])
     for block in band.walk():
         first = block.section.y0 - band.section.y0
-        combine_block(
-            block.image,
-            block.mask,
-            block.variance,
-            block.variance_shared,
-            out=combined.part(slice(first, first + block.section.shape[0])),
-            **arguments,
-        )
+        planes = block.image, block.mask, block.variance, block.variance_shared
+        out = combined.part(slice(first, first + block.section.shape[0]))
+        combine_areas(how.areas, block.section, planes, arguments, out)
     return combined
 
 
@@ -130,12 +130,18 @@ def _grown(band: Band, how: Combination, arguments: dict[str, Any], kept: slice)
     held = dict(zip(band.recipe.planes, band.planes(), strict=True))
     image, mask = held["image"], held.get("mask")
     variance, shared = held.get("variance"), held.get("variance_shared")
-    before = combine_block(image, mask, variance, shared, rejected=True, **arguments)
+    n, rows, columns = band.shape
+    room = new_planes(rows, columns, how.dtype, shared is not None, n=n, rejected=True)
+    planes = image, mask, variance, shared
+    before = combine_areas(how.areas, band.section, planes, arguments, room)
     found = grow_rejections(image, mask, before, how.grow, kept, arguments)
-    parts = [None if plane is None else plane[:, kept] for plane in (variance, shared)]
+    own, common = (None if plane is None else plane[:, kept] for plane in (variance, shared))
     rest = arguments | {"reject": Reject(kind="none"), "floor": None}
     combined = _room(band, how, found.mask.shape[1])
-    combine_block(image[:, kept], found.mask, *parts, out=combined, **rest)
+    here = band.section
+    section = Section(here.y0 + kept.start, here.y0 + kept.stop, here.x0, here.x1)
+    kept_planes = image[:, kept], found.mask, own, common
+    combine_areas(how.areas, section, kept_planes, rest, combined)
     combined.n_low[...], combined.n_high[...] = found.n_low, found.n_high
     if combined.rejected is not None and combined.tally is not None:
         combined.rejected[...], combined.tally[...] = found.rejected, found.tally

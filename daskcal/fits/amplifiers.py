@@ -244,7 +244,8 @@ def _of_parts(parts: Sequence[Frame], keywords: Keywords) -> tuple[Readout, ...]
 def _numbered(header: Mapping[str, Value]) -> tuple[Readout, ...]:
     """Amplifiers in one HDU by numbered keywords: DATASEC1, DATASECA, DSEC11, ..."""
     suffixes = dict.fromkeys(m[1] for key in header if (m := _WITH_DATA.fullmatch(key)))
-    if len(suffixes) < 2:
+    processed = any(as_text(header.get(key, "")) for key in ("CCDPROC", "TRIM"))
+    if len(suffixes) < 2 or processed:  # IRAF trimmed it, and its sections are those of before
         return ()
 
     def text(what: str, suffix: str) -> str:

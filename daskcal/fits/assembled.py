@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from daskcal.fits.source import ImageSource, read_pixels
+from daskcal.fits.source import ImageSource
+from daskcal.fits.source import read_pixels as read_stored
 
 _AT_ONCE = 1 << 20  # bytes of an HDU that are held beside the image which they go into
 
@@ -107,15 +108,15 @@ class AssembledImage:
         return self.has_holes or any(piece.source.can_be_undefined for piece in self.pieces)
 
 
-def read_image(
+def read_pixels(
     source: ImageSource | AssembledImage,
     rows: tuple[int, int],
     columns: tuple[int, int],
     out: NDArray | None = None,
 ) -> tuple[NDArray, NDArray[np.bool_] | None]:
-    """`read_pixels` of an HDU, or of an image that is assembled of some."""
+    """Read a window of an HDU (`daskcal.fits.source.read_pixels`), or of an assembled image."""
     if isinstance(source, ImageSource):
-        return read_pixels(source, rows, columns, out)
+        return read_stored(source, rows, columns, out)
     return _read_assembled(source, rows, columns, out)
 
 
@@ -165,7 +166,7 @@ def _stored(
         height = max(1, _AT_ONCE // ((span[1] - span[0]) * source.dtype.itemsize))
         for start in range(first, last, height):
             some = start, min(start + height, last)
-            values, undefined = read_pixels(source, some, span)
+            values, undefined = read_stored(source, some, span)
             for piece in pieces:
                 part = _of_rows(piece, some)
                 across = slice(piece.columns[0] - span[0], piece.columns[1] - span[0])

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, ClassVar, Protocol, Self
 import numpy as np
 from dask.base import tokenize
 
-from daskcal.fits import AssembledImage, ImageSource, read_image
+from daskcal.fits import AssembledImage, ImageSource, read_pixels
 from daskcal.frames.block import PLANES, Block, promoted
 from daskcal.frames.masks import Flag
 from daskcal.frames.sections import Section
@@ -158,7 +158,7 @@ class Files:
         for i, source in enumerate(sources):
             image = block.image[i]
             direct = image if source.dtype == image.dtype else None
-            values, undefined = read_image(source, rows, columns, direct)
+            values, undefined = read_pixels(source, rows, columns, direct)
             if direct is None:
                 image[:] = values
             if undefined is not None:

@@ -11,6 +11,7 @@ from raw_fits import counted_reads, no_computing
 import daskcal
 from daskcal.errors import ArgumentError, CalibrationError, GeometryError
 from daskcal.frames.amplifiers import amplifiers
+from daskcal.frames.sections import Section
 
 N, NY, NX, OVER = 3, 16, 24, 6
 GAIN, NOISE, FULL = [1.0, 1.5, 2.0, 2.5], [4.0, 5.0, 6.0, 7.0], [9000, 8000, 7000, 6500]
@@ -160,6 +161,40 @@ def test_each_band_reads_its_rows_once(frames, monkeypatch):
     with counted_reads(monkeypatch) as reads:
         daskcal.combine(done).compute(scheduler="sync")
     assert reads.bytes == N * NY * 2 * (12 + OVER) * 2
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"reject": "ccdclip", "low": 1.0, "high": 1.0},
+        {"reject": "crreject", "high": 1.0, "grow": 1.5},
+        {"weights": "inverse_variance", "low": 2.0, "high": 2.0},
+        {"reject": "ccdclip", "low": 1.0, "high": 1.0, "rejected": True},
+    ],
+)
+@pytest.mark.parametrize("cut", [False, True])
+def test_combine_knows_the_noise_of_each_amplifier(frames, options, cut):
+    """Each quadrant as it is when it is combined alone, with its gain and read noise for all."""
+    done = daskcal.calibrate(frames, overscan={}, trim={}, variance=True)
+    done = done.isel(y=slice(3, 15), x=slice(2, 23)) if cut else done
+    found = daskcal.combine(done, **options).compute()
+    for k, amp in enumerate(amplifiers(done)):
+        rows, columns = ((s.start, s.stop - 1) for s in amp.section.within(Section(0, 0, 0, 0)))
+        if "grow" in options:  # away from where rejections of another amplifier grow from
+            rows, columns = (rows[0] + 2, rows[1] - 2), (columns[0] + 2, columns[1] - 2)
+        one = done.drop_dims("amplifier").assign_coords(
+            gain=("frame", np.full(N, GAIN[k])), rdnoise=("frame", np.full(N, NOISE[k]))
+        )
+        one.attrs["steps"] = [step for step in one.attrs["steps"] if "variance" not in step]
+        alone = daskcal.combine(one, **options).compute()
+        here = {"y": slice(*rows), "x": slice(*columns)}
+        for plane in ("image", "variance", "n_used", "n_low", "n_high"):
+            np.testing.assert_array_equal(found[plane].sel(here), alone[plane].sel(here), plane)
+    if "rejected" in options:
+        lost = found.n_low.values + found.n_high.values
+        assert lost.sum() > 20
+        bits = daskcal.rejected_frames(found)
+        np.testing.assert_array_equal(bits.sum("input").values, lost)
 
 
 def test_products_carry_what_was_done(frames, tmp_path):

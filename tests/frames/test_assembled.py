@@ -18,6 +18,7 @@ from daskcal.fits import scan
 from daskcal.fits.amplifiers import Readout
 from daskcal.frames.amplifier_geometry import lay_out
 from daskcal.frames.amplifiers import amplifier_values, amplifiers
+from daskcal.frames.assembled import assembled
 from daskcal.frames.instrument import AmplifierSetup, Instrument
 from daskcal.frames.sections import Section
 
@@ -165,6 +166,8 @@ def test_an_overscan_in_other_rows_is_not_used_and_said(tmp_path):
     cards = [{}, {"BIASSEC": "[14:17,1:3]"}, {}, {}]
     path = write_mef(tmp_path / "q.fits", DETECTOR, quadrants(NY, NX), DARK, cards=cards)
     assert amplifiers(opened(path))[1].overscan is None
+    (frame,) = assembled(scan(path, index=False), Instrument()).frames
+    assert "SEG1: the overscan '[14:17,1:3]' lacks rows" in frame.problems[0]
 
 
 def test_detectors_are_told_from_amplifiers(tmp_path):
@@ -263,6 +266,15 @@ def test_flips_within_one_hdu(tmp_path):
     np.testing.assert_array_equal(frames.image.values[0], DETECTOR)
     assert amplifiers(frames)[1].readout == "bottom right"
     assert "hdr_crval1" not in frames.coords  # true of one half only
+
+
+def test_frames_that_iraf_trimmed_are_images_already(tmp_path):
+    cards = {"DATASEC1": "[5:14,1:12]", "DATASEC2": "[15:24,1:12]",
+             "CCDPROC": "Apr 14 CCD processing done"}  # fmt: skip
+    (path,) = write_frames(tmp_path / "raw", [DETECTOR], **cards)
+    frames = opened(path)
+    assert amplifiers(frames) == ()
+    np.testing.assert_array_equal(frames.image.values[0], DETECTOR)
 
 
 def test_a_camera_changes_what_headers_say(tmp_path):
