@@ -68,8 +68,6 @@ def through_scratch(stack: Stack, step: WholeFrameStep) -> Stack:
         (p, (dtype if p == "image" else recipe.plane_dtype(p)).newbyteorder("=").str)
         for p in planes
     )
-    rows, columns = section.shape
-    waiting = threads() * rows * columns * recipe.source.dtype.itemsize  # raw pixels, read already
     stored = da.blockwise(
         _store,
         "fyx",
@@ -80,7 +78,7 @@ def through_scratch(stack: Stack, step: WholeFrameStep) -> Stack:
         folder=ScratchFolder.new(),
         kept=kept,
         work=frame_bytes(stack, step.working_bytes),
-        limit=int(SLACK * budget()) - waiting,
+        limit=int(SLACK * budget()) - _beside(stack),
         dtype=object,
         meta=np.empty((0, 0, 0), object),
         token="whole-frame",
@@ -88,6 +86,14 @@ def through_scratch(stack: Stack, step: WholeFrameStep) -> Stack:
     files = stored[:, 0, 0]  # also keeps Dask from doing the step anew for each block that is read
     source = Scratch(stack.n_frames, section, kept, inputs=(describe_input(files, "f"),))
     return Stack(Recipe.of(source), section, (files,), stack.aligned)
+
+
+def _beside(stack: Stack) -> int:
+    """Bytes beside those frames: raw pixels of others that wait for room, and whole masters."""
+    rows, columns = stack.section.shape
+    masters = [np.dtype(i.dtype).itemsize for i in stack.recipe.inputs if i.index == "yx"]
+    waiting = threads() * stack.recipe.source.dtype.itemsize
+    return rows * columns * (waiting + 2 * sum(masters))  # as they are, and cut for the steps
 
 
 def frame_bytes(stack: Stack, working: int) -> int:
