@@ -3,11 +3,31 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
+
+from daskcal.cli import main
 
 DOCS = Path(__file__).parents[1] / "docs"
+
+# of pages that print or make something: lines (as patterns), and files
+PRINTED = {
+    "amplifiers": (r"'x': 152", r"\['bottom left' 'bottom right'\]", r"step: [01]\.\d adu"),
+    "mosaics": (
+        r"\['CCD1', 'CCD2', 'CCD3', 'CCD4'\]\nuint16 \(1, 64, 144\)\n",
+        r"Counts\(found=68, used=68, skipped=0, failed=0\)\n8\n",
+    ),
+}
+MADE = {
+    "mosaics": (
+        "bias_CCD2.fits",
+        "reduced/masters/flat_g_CCD2.fits",
+        "reduced/science/ngc7789_g_001_CCD2.fits",
+    ),
+}
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -22,11 +42,21 @@ def pages(language: str) -> list[Path]:
 
 
 @pytest.mark.parametrize("page", pages("python"), ids=lambda page: page.stem)
-def test_python(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_python_and_commands(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(tmp_path)
     namespace: dict[str, object] = {"__name__": "docs"}
     for block in blocks(page, "python"):
         exec(compile(block, page.name, "exec"), namespace)
+    printed = capsys.readouterr().out
+    for line in "".join(blocks(page, "bash")).splitlines():
+        done = CliRunner().invoke(main, shlex.split(line, comments=True)[1:])
+        assert done.exit_code == 0, done.output
+    for pattern in PRINTED.get(page.stem, ()):
+        assert re.search(pattern, printed), printed
+    for name in MADE.get(page.stem, ()):
+        assert (tmp_path / name).is_file()
 
 
 @pytest.mark.parametrize("page", pages("toml"), ids=lambda page: page.stem)

@@ -63,6 +63,18 @@ def make_header(shot: Shot) -> fits.Header:
     return header
 
 
+def exposure_cards(shot: Shot) -> Iterator[Card]:
+    """What was taken, and when."""
+    yield "OBJECT", shot.series.object, "name of the object"
+    yield "IMAGETYP", shot.series.imagetyp, "type of frame"
+    yield "EXPTIME", shot.exptime, "[s] exposure"
+    yield "DARKTIME", shot.darktime, "[s] time of dark current"
+    if shot.series.filter:
+        yield "FILTER", shot.series.filter, "filter"
+    yield "DATE-OBS", f"{shot.start:%Y-%m-%dT%H:%M:%S}.000", "start of the exposure"
+    yield "TIMESYS", "UTC", ""
+
+
 def _generic(shot: Shot) -> Iterator[Card]:
     ny, nx, first = shot.geometry.ny, shot.geometry.nx, shot.geometry.prescan + 1
     overscan = shot.geometry.overscan_columns
@@ -73,14 +85,7 @@ def _generic(shot: Shot) -> Iterator[Card]:
     yield "INSTRUME", "generic CCD", ""
     yield "DETECTOR", "CCD-0", ""
     yield "OBSERVER", "daskcal simulate", ""
-    yield "OBJECT", shot.series.object, "name of the object"
-    yield "IMAGETYP", shot.series.imagetyp, "type of frame"
-    yield "EXPTIME", shot.exptime, "[s] exposure"
-    yield "DARKTIME", shot.darktime, "[s] time of dark current"
-    if shot.series.filter:
-        yield "FILTER", shot.series.filter, "filter"
-    yield "DATE-OBS", f"{shot.start:%Y-%m-%dT%H:%M:%S}.000", "start of the exposure"
-    yield "TIMESYS", "UTC", ""
+    yield from exposure_cards(shot)
     yield "MJD-OBS", round(_jd(shot.start) - 2400000.5, 8), "[d] start of the exposure"
     yield "GAIN", shot.gain, "[electron/adu] inverse gain"
     yield "RDNOISE", shot.rdnoise, "[electron] read noise"

@@ -19,7 +19,7 @@ from astropy.io import fits
 from daskcal.simulate.cameras import Camera, Chip, Geometry
 from daskcal.simulate.detector import CR, FULL_SCALE, SATURATED, Detector, make_detector, row_drift
 from daskcal.simulate.exposure import expected_light
-from daskcal.simulate.headers import Card, Shot, pointing
+from daskcal.simulate.headers import Card, Shot, exposure_cards, pointing
 from daskcal.simulate.sky import Stars, make_cosmics
 from daskcal.simulate.truth import TrueFrame, write_detector, write_facts, write_frame
 
@@ -236,14 +236,7 @@ def _primary(shot: Shot) -> Iterator[Card]:
     yield "INSTRUME", "four-chip mosaic", ""
     yield "DETECTOR", "mosaic", "all four chips"
     yield "NEXTEND", len(shot.camera.chips), "extensions"
-    yield "OBJECT", shot.series.object, "name of the object"
-    yield "IMAGETYP", shot.series.imagetyp, "type of frame"
-    yield "EXPTIME", shot.exptime, "[s] exposure"
-    yield "DARKTIME", shot.darktime, "[s] time of dark current"
-    if shot.series.filter:
-        yield "FILTER", shot.series.filter, "filter"
-    yield "DATE-OBS", f"{shot.start:%Y-%m-%dT%H:%M:%S}.000", "start of the exposure"
-    yield "TIMESYS", "UTC", ""
+    yield from exposure_cards(shot)
     yield "CCD-TEMP", round(shot.temperature, 3), "[degC] detectors"
     yield "CCDSUM", "1 1", "binning"
     yield from pointing(359.26, 56.71, shot)

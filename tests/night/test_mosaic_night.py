@@ -236,3 +236,11 @@ def test_one_detector_by_the_config(night: Path, tmp_path: Path) -> None:
     ledger = reduce_night(night, tmp_path / "out", config)
     science = {"science/m67_0.fits", "science/m67_1.fits"}
     assert products(ledger) == {"masters/bias.fits", "masters/flat_V.fits"} | science
+
+
+def test_a_detector_may_have_tables_of_its_own() -> None:
+    matrix = ((0.0, 2e-4), (1e-4, 0.0))
+    config = NightConfig.model_validate({"detectors": {"CCD2": {"crosstalk": {"matrix": matrix}}}})
+    assert config.of_detector("CCD2").crosstalk.matrix == matrix
+    assert config.of_detector("CCD2").overscan == config.overscan
+    assert config.of_detector("CCD1") == config
