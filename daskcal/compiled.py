@@ -14,15 +14,16 @@ import numba as nb
 Made = TypeVar("Made")
 
 _one_thread = threading.RLock()
-_held: set[str] = set()  # folders whose lock that thread has: a loop may call one that is compiled
+_held: set[str] = set()  # locks that this thread has: a loop may call one that is not compiled yet
 
 
 def compile_cached(function: Callable[..., Any]) -> Any:
     """`function` compiled, without the GIL, and kept on disk where numba finds a folder for it.
 
     Workers that start at once do not each compile the same loop: one does while the others wait,
-    and then load what it left on disk. The function calls nothing of other files, or closes over
-    what stands for them: numba's cache looks at the date of its own file only.
+    and then load what it left on disk. Loops of one name share what numba keeps of them, and so a
+    lock. The function calls nothing of other files, or closes over what stands for them: numba's
+    cache looks at the date of its own file only.
     """
     try:
         loop = nb.njit(nogil=True, cache=True, error_model="numpy")(function)
@@ -31,7 +32,7 @@ def compile_cached(function: Callable[..., Any]) -> Any:
     compile_or_load = loop.compile  # which numba calls for types that it has not met yet
 
     def one_at_a_time(signature: Any) -> Any:
-        with _one_process(loop.stats.cache_path):
+        with _one_process(os.path.join(loop.stats.cache_path, f"{function.__qualname__}.lock")):
             return compile_or_load(signature)
 
     loop.compile = one_at_a_time
@@ -39,29 +40,29 @@ def compile_cached(function: Callable[..., Any]) -> Any:
 
 
 @contextlib.contextmanager
-def _one_process(folder: str) -> Iterator[None]:
-    """While a lock on the cache's folder is held; without one where there is none to be had."""
+def _one_process(lock: str) -> Iterator[None]:
+    """While a file is locked; without that where there is no lock to be had."""
     with _one_thread:
-        if folder in _held:
+        if lock in _held:
             yield
             return
-        handle = _lock(folder)
-        _held.add(folder)
+        handle = _locked(lock)
+        _held.add(lock)
         try:
             yield
         finally:
-            _held.remove(folder)
+            _held.remove(lock)
             if handle is not None:
                 os.close(handle)  # which ends the lock
 
 
-def _lock(folder: str) -> int | None:
-    """A file of the folder, open and locked; None where that cannot be."""
+def _locked(lock: str) -> int | None:
+    """The file, open and locked; None where that cannot be."""
     with contextlib.suppress(OSError, ImportError):
         import fcntl
 
-        os.makedirs(folder, exist_ok=True)
-        handle = os.open(os.path.join(folder, "daskcal-loops.lock"), os.O_RDWR | os.O_CREAT)
+        os.makedirs(os.path.dirname(lock), exist_ok=True)
+        handle = os.open(lock, os.O_RDWR | os.O_CREAT)
         fcntl.flock(handle, fcntl.LOCK_EX)
         return handle
     return None

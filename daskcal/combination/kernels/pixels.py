@@ -162,6 +162,8 @@ def _combining(sources: str, kind: int, order: int) -> Callable[..., None]:
                 load(image, mask, scale, zero, whole, start, tile, good, width)
                 record(tile, raw, bits, tally, offset + start, width)
 
+    # files of its own in numba's cache: kinds can be compiled side by side
+    combine_pixels.__qualname__ += f"_{kind}_{order}"
     return combine_pixels
 
 
@@ -184,6 +186,7 @@ def _scatter(sources: str, presorted: int) -> Callable[..., None]:
                 rank(raw, ranked, width)
             add_scatter(ranked, good, start, columns, by_median, sums, scratch, width)
 
+    scatter_of_rows.__qualname__ += f"_{presorted}"
     return scatter_of_rows
 
 
