@@ -59,14 +59,12 @@ def combine_areas(
             *part.shape, out.image.dtype, out.shared is not None, n=len(image),
             rejected=out.rejected is not None, tally=out.tally is not None,
         )  # fmt: skip
-        own = {"read": area.read, "slope": area.slope}
-        if arguments["slopes"] is not None:
-            own["slopes"] = area.slope
         mask, variance, shared = (
             None if plane is None else plane[:, where[0], where[1]] for plane in others
         )
         some = image[:, where[0], where[1]], mask, variance, shared
-        _put(combine_block(*some, out=room, **{**arguments, **own}), out, where)
+        own = arguments | {"read": area.read, "slope": area.slope}
+        _put(combine_block(*some, out=room, **own), out, where)
     return out
 
 
