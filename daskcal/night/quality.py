@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
 
+from daskcal.calibration import measure_noise
+from daskcal.calibration.robust import MAD_TO_SIGMA
+from daskcal.frames.amplifiers import amplifier_values, amplifiers
+from daskcal.frames.coordinates import known_values
 from daskcal.plot import good_sample
 
 if TYPE_CHECKING:
@@ -15,56 +20,41 @@ if TYPE_CHECKING:
 
 PAIRS = 3  # of bias frames that are compared: more would only repeat what they say
 DISAGREES = 0.15  # fraction by which a measured read noise may differ from the header's
-_SIGMA = 1.482602218505602  # σ of a normal distribution over its median absolute deviation
 
 
-def clipped_std(values: NDArray[np.floating], sigmas: float = 5.0) -> float:
-    """Standard deviation of what lies within `sigmas` of the median, until nothing changes."""
-    kept = values[np.isfinite(values)].astype(np.float64)
-    centre = float(np.median(kept)) if kept.size else math.nan
-    spread = _SIGMA * float(np.median(np.abs(kept - centre))) if kept.size else math.nan
-    while kept.size:
-        inside = kept[np.abs(kept - centre) <= sigmas * spread]
-        centre, spread = float(np.median(inside)), float(inside.std())
-        if inside.size == kept.size:
-            return spread
-        kept = inside
-    return math.nan
-
-
-def pair_noise(frames: xr.Dataset) -> float:
-    """Read noise of calibrated bias frames, in their unit: std of pairs' differences over √2.
+def noise_messages(raw: xr.Dataset, name: str) -> Iterator[str]:
+    """A line for each amplifier whose read noise is not what headers or config say.
 
     Parameters
     ----------
-    frames : xarray.Dataset
-        Bias frames (frame, y, x) without overscan; NaN comes back for fewer than two.
+    raw : xarray.Dataset
+        The raw bias frames of the master called `name`; a few of them are read.
     """
-    pairs = min(PAIRS, frames.sizes["frame"] // 2)
-    found = []
-    for i in range(pairs):
-        pair = frames["image"].isel(frame=slice(2 * i, 2 * i + 2)).values.astype(np.float64)
-        found.append(clipped_std(pair[1] - pair[0]) / math.sqrt(2))
-    return float(np.median(found)) if found else math.nan
+    some = raw.isel(frame=slice(2 * PAIRS))
+    unit = str(some["image"].attrs.get("units", ""))
+    if some.sizes["frame"] < 2 or unit not in ("adu", "electron"):
+        return
+    in_adu = some.assign(image=some["image"].assign_attrs(units="adu"))  # electron: of gain 1
+    measured = np.atleast_1d(measure_noise(in_adu).compute()["rdnoise_adu"].values)
+    found = amplifiers(raw)
+    of = amplifier_values if found else _of_frames
+    gains = np.ones(len(measured)) if unit == "electron" else of(some, "gain")[0]
+    noises = of(some, "rdnoise")[0]
+    names = [f", amplifier {amp.name}" for amp in found] or [""]
+    for amp, seen, gain, said in zip(names, measured, gains, noises, strict=True):
+        expected = said / gain
+        if abs(seen - expected) > DISAGREES * expected:  # never where one is not known
+            over = "" if unit == "electron" else f" / {gain:g} electron/adu"
+            yield (
+                f"{name}{amp}: the read noise measured from pairs is {seen:.2f} {unit}; the header "
+                f"(or config) says {said:g} electron{over} = {expected:.2f} {unit}, which "
+                "disagrees: uncertainties follow the header; [instrument] gain and rdnoise in the "
+                "config mend it"
+            )
 
 
-def noise_message(frames: xr.Dataset, name: str) -> str | None:
-    """A line on the read noise that bias frames show, where it is not what their headers say."""
-    measured = pair_noise(frames)
-    unit = str(frames["image"].attrs.get("units", ""))
-    gain = 1.0 if unit == "electron" else float(frames["gain"].values[0])
-    said = float(frames["rdnoise"].values[0])
-    expected = said / gain
-    if not (math.isfinite(measured) and math.isfinite(expected)):
-        return None
-    if abs(measured - expected) <= DISAGREES * expected:
-        return None
-    says = f"{said:g} electron" + ("" if unit == "electron" else f" / {gain:g} electron/adu")
-    return (
-        f"{name}: the read noise measured from pairs is {measured:.2f} {unit}; "
-        f"the header (or config) says {says} = {expected:.2f} {unit}, which disagrees: "
-        "uncertainties follow the header; [instrument] gain and rdnoise in the config mend it"
-    )
+def _of_frames(frames: xr.Dataset, name: str) -> np.ndarray:
+    return known_values(frames, name)[:, None]
 
 
 def key_figures(image: NDArray[np.floating], mask: NDArray[np.uint16] | None) -> dict[str, float]:
@@ -72,5 +62,5 @@ def key_figures(image: NDArray[np.floating], mask: NDArray[np.uint16] | None) ->
     good = good_sample(image, mask).astype(np.float64)
     bad = ~np.isfinite(image) if mask is None else (mask != 0) | ~np.isfinite(image)
     median = float(np.median(good)) if good.size else math.nan
-    spread = _SIGMA * float(np.median(np.abs(good - median))) if good.size else math.nan
+    spread = MAD_TO_SIGMA * float(np.median(np.abs(good - median))) if good.size else math.nan
     return {"median": median, "σ (MAD)": spread, "masked_fraction": float(bad.mean())}

@@ -31,7 +31,7 @@ from daskcal.night.output import check_output, check_targets, make_folders
 from daskcal.night.pixels import PixelMasks
 from daskcal.night.plan import Plan, instrument_of, plan_night
 from daskcal.night.progress import Watch
-from daskcal.night.quality import key_figures, noise_message
+from daskcal.night.quality import key_figures, noise_messages
 from daskcal.night.recipes import calibration_arguments, combine_arguments, noise_unknown
 from daskcal.night.record import Record
 from daskcal.night.report import write_report
@@ -260,8 +260,8 @@ class Run:
         entry = self._made(job, job.name, written, steps(master))
         if job.kind == "dark" and (message := self.pixels.see_dark(job, calibrated)):
             self.note([message])
-        if job.kind == "bias" and (message := noise_message(calibrated, job.name)):
-            self.note([message])
+        if job.kind == "bias":
+            self.note(noise_messages(self.raw(job.frames), job.name))
         self.opened[job.name] = open_master(path).assign_attrs(file=job.name)
         return [entry, *beside]
 
