@@ -1,4 +1,4 @@
-"""daskcal on headers alone: scans and plans."""
+"""daskcal on headers alone: scans, as `ls` and `plan` do them, and plans."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def first_scan(folder: str, index: str) -> dict[str, float]:
     """Scan files that no index knows."""
     shutil.rmtree(index, ignore_errors=True)
     start = time.perf_counter()
-    scan(folder)
+    scan(folder, detectors=True)
     return {"scan": time.perf_counter() - start}
 
 
@@ -28,7 +28,7 @@ def cold_scan(folder: str, index: str) -> dict[str, float]:
 
 def scan_again(folder: str) -> None:
     """Scan files that the index knows."""
-    scan(folder)
+    scan(folder, detectors=True)
 
 
 def plan(folder: str) -> dict[str, Any]:
