@@ -14,10 +14,9 @@ import numpy as np
 import xarray as xr
 
 from daskcal.errors import ArgumentError, CalibrationError, choose
-from daskcal.frames.amplifiers import Amplifier, amplifiers, own_values
+from daskcal.frames.amplifiers import Amplifier, amplifiers, own_values, said_place
 from daskcal.frames.block import Block, promoted
 from daskcal.frames.blocks import assign, recover
-from daskcal.frames.coordinates import frame_name
 from daskcal.frames.masks import Flag
 from daskcal.frames.recipe import with_plane
 from daskcal.frames.scratch import WholeFrameStep, through_scratch
@@ -393,10 +392,8 @@ def _of_amplifiers(frames: xr.Dataset, name: str, argument: str, given: float | 
         _require_positive(**{argument: given})
         return np.full_like(values, float(given))
     for i, k in np.argwhere(~(np.isfinite(values) & (values > 0))):
-        amps = amplifiers(frames)
-        whose = f", amplifier {amps[k].name}," if amps else ""
         raise CalibrationError(
-            f"cosmicray_lacosmic: {frame_name(frames, i)}{whose} has {name} = {values[i, k]}; "
+            f"cosmicray_lacosmic: {said_place(frames, i, k)} has {name} = {values[i, k]}; "
             f"give {argument}=, or {name} = ... under [instrument] in the config"
         )
     return values

@@ -144,7 +144,7 @@ def _frame_scale(
     """The scale (1,) of one frame, whose blocks are nested by row and column."""
     band: Band = packed[0][0]
     fringe = fringes[0][0]
-    planes = dict(zip(band.recipe.planes, band.planes(), strict=True))
+    planes = band.by_name()
     image = planes["image"][0]
     good = np.isfinite(image) & np.isfinite(fringe)
     if masks is not None:

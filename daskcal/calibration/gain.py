@@ -18,9 +18,10 @@ from daskcal.frames.amplifiers import (
     common_value,
     each_amplifier,
     own_values,
+    said_place,
 )
 from daskcal.frames.blocks import assign, recover
-from daskcal.frames.coordinates import frame_name, known_values
+from daskcal.frames.coordinates import known_values
 from daskcal.frames.recipe import Step
 from daskcal.frames.steps import StepRecord, keep_each, with_step
 from daskcal.frames.units import require_unit
@@ -79,9 +80,8 @@ def gain_correct(frames: xr.Dataset, gain: float | None = None) -> xr.Dataset:
         gains = np.full_like(gains, float(gain))
     for i, k in np.argwhere(~(np.isfinite(gains) & (gains > 0))):
         found = "no known gain" if np.isnan(gains[i, k]) else f"a gain of {gains[i, k]}"
-        whose = f"{frame_name(frames, i)}{f', amplifier {amps[k].name},' if amps else ''}"
         raise CalibrationError(
-            f"gain_correct: {whose} has {found}; give gain= in "
+            f"gain_correct: {said_place(frames, i, k)} has {found}; give gain= in "
             "electron/adu, or gain = ... under [instrument] in the config"
         )
     out = assign(frames, stack.then(CorrectGain(gain=gains, amplifiers=amps)))

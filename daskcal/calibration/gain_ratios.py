@@ -228,10 +228,7 @@ def _logarithms(stack: Stack, border: Border) -> da.Array:
 def _logarithm(packed: list, *, axis: str) -> np.ndarray:
     """ln(first / second) at the border of one frame (1,), NaN where that cannot be said."""
     band: Band = packed[0][0]
-    planes = dict(zip(band.recipe.planes, band.planes(), strict=True))
-    pixels = planes["image"][0].astype(np.float64)
-    if "mask" in planes:
-        pixels[planes["mask"][0] != 0] = np.nan
+    pixels = band.defined()[0]
     lines = median_of_defined(pixels.T if axis == "x" else pixels)
     half = lines.size // 2
     at = np.arange(half) + 0.5  # from the border

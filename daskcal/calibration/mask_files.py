@@ -19,6 +19,7 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 
+from daskcal.atomic import write_atomically
 from daskcal.calibration.masters import Master, as_master
 from daskcal.errors import ArgumentError, FrameError, OutputError, nearest
 from daskcal.fits.checksum import file_checksum
@@ -135,10 +136,9 @@ def write_mask(mask: Any, path: str | PathLike[str], *, overwrite: bool = False)
     lines = (
         _ds9(bits.compute(), master) if path.suffix == ".reg" else _fixpix(bits.compute(), master)
     )
-    try:
-        path.write_text("".join(lines), encoding="ascii")
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written: {error.strerror}") from error
+    if not path.parent.is_dir():
+        raise OutputError(f"{path} cannot be written: there is no folder {path.parent}")
+    write_atomically(path, "".join(lines).encode("ascii"))
     return Written(str(path.absolute()), path.stat().st_size, file_checksum(path), ())
 
 

@@ -164,7 +164,7 @@ def _band_blocks(
     biases: Band, flats: Band | None = None, *, block: int, clip: float, areas: tuple[Section, ...]
 ) -> Blocks:
     """The blocks of one band of rows."""
-    bias, lit = _defined(biases), None if flats is None else _defined(flats)
+    bias, lit = biases.defined(), None if flats is None else flats.defined()
     read, light = [], []
     for area, rows, columns in _boxes(biases.section, areas, block):
         dark = bias[:, rows, columns]
@@ -175,15 +175,6 @@ def _band_blocks(
             box = lit[:, rows, columns].reshape(len(lit), -1)
             light += [[area, *one] for one in _flat_pairs(box, dark, plane, clip)]
     return Blocks(np.array(read).reshape(-1, 3), np.array(light).reshape(-1, 5))
-
-
-def _defined(band: Band) -> np.ndarray:
-    """The pixels of a band as float64, NaN where they are masked or undefined."""
-    planes = dict(zip(band.recipe.planes, band.planes(), strict=True))
-    image = planes["image"].astype(np.float64)
-    if "mask" in planes:
-        image[planes["mask"] != 0] = np.nan
-    return image
 
 
 def _boxes(

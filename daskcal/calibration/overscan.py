@@ -335,10 +335,7 @@ def _frame_levels(
 ) -> np.ndarray:
     """Levels (1, lines) of one frame at the `wanted` lines, from its overscan pixels."""
     band = packed[0][0]
-    planes = dict(zip(band.recipe.planes, band.planes(), strict=True))
-    pixels = planes["image"][0].astype(np.float64)
-    if "mask" in planes:
-        pixels[planes["mask"][0] != 0] = np.nan
+    pixels = band.defined()[0]
     found = level(pixels if along_rows else pixels.T)
     lines = np.arange(first, first + found.size)
     at = np.arange(*wanted)

@@ -12,9 +12,8 @@ import xarray as xr
 from daskcal.calibration.facts import require_order
 from daskcal.calibration.gain import applied_gain
 from daskcal.errors import ArgumentError, CalibrationError
-from daskcal.frames.amplifiers import Amplifier, amplifiers, each_amplifier, own_values
+from daskcal.frames.amplifiers import Amplifier, amplifiers, each_amplifier, own_values, said_place
 from daskcal.frames.blocks import assign, recover
-from daskcal.frames.coordinates import frame_name
 from daskcal.frames.recipe import Step, with_plane
 from daskcal.frames.steps import StepRecord, keep_each, last_step, with_step
 from daskcal.frames.units import require_unit
@@ -135,10 +134,8 @@ def _gain_and_noise(
     for what, values in (("gain", gains), ("rdnoise", noise)):
         if not valid[what].all():
             i, k = np.argwhere(~valid[what])[0]
-            amps = amplifiers(frames)
-            whose = f"{frame_name(frames, i)}{f', amplifier {amps[k].name},' if amps else ''}"
             raise CalibrationError(
-                f"create_variance: the {what} of {whose} is {values[i, k]}; "
+                f"create_variance: the {what} of {said_place(frames, i, k)} is {values[i, k]}; "
                 f"give {what}=, or {what} = ... under [instrument] in the config"
             )
     return gains, noise

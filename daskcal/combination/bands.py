@@ -127,7 +127,7 @@ def _walked(band: Band, how: Combination, arguments: dict[str, Any]) -> Combined
 
 def _grown(band: Band, how: Combination, arguments: dict[str, Any], kept: slice) -> Combined:
     """Reject in all rows, grow, and combine the rows that are kept."""
-    held = dict(zip(band.recipe.planes, band.planes(), strict=True))
+    held = band.by_name()
     image, mask = held["image"], held.get("mask")
     variance, shared = held.get("variance"), held.get("variance_shared")
     n, rows, columns = band.shape

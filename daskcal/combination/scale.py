@@ -216,7 +216,7 @@ class _Searched(NamedTuple):
 
 def _frame_statistics(band: Band, *, statistics: tuple[Statistic, ...]) -> np.ndarray:
     """The statistics of one frame, (1, 1, statistics)."""
-    held = dict(zip(band.recipe.planes, band.planes(), strict=True))
+    held = band.by_name()
     image = held["image"][0]
     good = np.isfinite(image)
     if "mask" in held:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
-from daskcal.frames.coordinates import known_values
+from daskcal.frames.coordinates import frame_name, known_values
 from daskcal.frames.sections import Section, python_section
 
 if TYPE_CHECKING:
@@ -94,6 +94,12 @@ def own_values(frames: xr.Dataset, name: str) -> np.ndarray:
     if amplifiers(frames):
         return amplifier_values(frames, name)
     return known_values(frames, name)[:, None]
+
+
+def said_place(frames: xr.Dataset, i: int, k: int) -> str:
+    """What to call amplifier `k` of frame `i` in a message: the frame, where it has one only."""
+    found = amplifiers(frames)
+    return f"{frame_name(frames, i)}{f', amplifier {found[k].name},' if found else ''}"
 
 
 def each_amplifier(program: Program, found: Sequence[Amplifier]) -> Iterator[int]:

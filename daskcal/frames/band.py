@@ -72,6 +72,18 @@ class Band:
             block.mask = np.zeros(self.shape, np.uint16)
         return tuple(getattr(block, plane) for plane in self.recipe.planes)
 
+    def by_name(self) -> dict[str, np.ndarray]:
+        """The same by their names."""
+        return dict(zip(self.recipe.planes, self.planes(), strict=True))
+
+    def defined(self) -> np.ndarray:
+        """The image of all rows as float64 of its own, NaN where it is masked."""
+        planes = self.by_name()
+        image = planes["image"].astype(np.float64)
+        if "mask" in planes:
+            image[planes["mask"] != 0] = np.nan
+        return image
+
     def _prepared(self) -> tuple[Prepared, dict[str, np.dtype]]:
         """What calibrates the band, and the planes with their types that it has to fill."""
         recipe, section = self.recipe, self.section

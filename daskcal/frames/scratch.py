@@ -175,7 +175,7 @@ def _store(
     """Take one frame through the step and write its planes; the name of the file, (1, 1, 1)."""
     i = band.frames.start
     with room(work, limit):
-        before = Block.of(band.section, dict(zip(band.recipe.planes, band.planes(), strict=True)))
+        before = Block.of(band.section, band.by_name())
         after = step.apply(before, i)
         path = folder.write(i, [np.asarray(getattr(after, p), np.dtype(t)) for p, t in kept])
     name = np.empty((1, 1, 1), object)

@@ -11,8 +11,7 @@ import xarray as xr
 
 from daskcal.calibration import measure_noise
 from daskcal.calibration.robust import MAD_TO_SIGMA
-from daskcal.frames.amplifiers import amplifier_values, amplifiers
-from daskcal.frames.coordinates import known_values
+from daskcal.frames.amplifiers import amplifiers, own_values
 from daskcal.plot import good_sample
 
 if TYPE_CHECKING:
@@ -37,9 +36,8 @@ def noise_messages(raw: xr.Dataset, name: str) -> Iterator[str]:
     in_adu = some.assign(image=some["image"].assign_attrs(units="adu"))  # electron: of gain 1
     measured = np.atleast_1d(measure_noise(in_adu).compute()["rdnoise_adu"].values)
     found = amplifiers(raw)
-    of = amplifier_values if found else _of_frames
-    gains = np.ones(len(measured)) if unit == "electron" else of(some, "gain")[0]
-    noises = of(some, "rdnoise")[0]
+    gains = np.ones(len(measured)) if unit == "electron" else own_values(some, "gain")[0]
+    noises = own_values(some, "rdnoise")[0]
     names = [f", amplifier {amp.name}" for amp in found] or [""]
     for amp, seen, gain, said in zip(names, measured, gains, noises, strict=True):
         expected = said / gain
@@ -51,10 +49,6 @@ def noise_messages(raw: xr.Dataset, name: str) -> Iterator[str]:
                 "disagrees: uncertainties follow the header; [instrument] gain and rdnoise in the "
                 "config mend it"
             )
-
-
-def _of_frames(frames: xr.Dataset, name: str) -> np.ndarray:
-    return known_values(frames, name)[:, None]
 
 
 def key_figures(image: NDArray[np.floating], mask: NDArray[np.uint16] | None) -> dict[str, float]:
