@@ -18,13 +18,14 @@ from pydantic import BeforeValidator, TypeAdapter, ValidationError
 from daskcal.atomic import write_atomically
 from daskcal.errors import ArgumentError, ConfigError, choose
 
-FORMAT = "daskcal-ledger-1"
+FORMAT = "daskcal-ledger-2"
 
 FRAME_STATUS = ("used", "skipped", "failed")
 PRODUCT_STATUS = ("made", "failed", "missing")
 PRODUCT_KINDS = ("bias", "dark", "flat", "science", "calibrated")
 ROLES = ("frame", "bias", "dark", "flat", "bad_pixel_mask")
-CHOICE_KINDS = ("select", "exclude", "config")
+CHOICE_KINDS = ("select", "exclude", "config", "bad", "pin")
+VERDICTS = ("pass", "warn", "reject")
 
 # JSON has no NaN: an unknown number is null in the file
 Number = Annotated[float, BeforeValidator(lambda value: math.nan if value is None else value)]
@@ -111,6 +112,11 @@ class ProductEntry:
         Bytes on disk.
     seconds : float
         Wall-clock time it took; NaN where it was not timed.
+    key : str
+        Of all that it depends on: inputs by content, parameters, masters' keys, version; "" where
+        it was not worked out.
+    reused : bool
+        Whether an earlier run made it and this one found it as it should be.
     """
 
     name: str
@@ -126,6 +132,8 @@ class ProductEntry:
     reason: str = ""
     rules: tuple[str, ...] = ()
     figures: Mapping[str, Number] = field(default_factory=dict)
+    key: str = ""
+    reused: bool = False
 
     def __post_init__(self) -> None:
         choose("kind", self.kind, PRODUCT_KINDS)
@@ -138,12 +146,50 @@ class ProductEntry:
 class Choice:
     """What the user chose: a selection, and the frames that it left out or changed."""
 
-    kind: Literal["select", "exclude", "config"]
+    kind: Literal["select", "exclude", "config", "bad", "pin"]
     expression: str
     frames: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         choose("kind", self.kind, CHOICE_KINDS)
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """One number by which a frame or a product was judged.
+
+    Attributes
+    ----------
+    name : str
+        What was measured: ``bias_level``.
+    product : str
+        The product that it is about, or whose frame.
+    frame : str
+        The frame, as `FrameEntry.place` says it; "" where it is about the product.
+    value, low, high : float
+        What was measured, and the limits that it should lie within; NaN for no limit.
+    unit : str
+        Of all three; "" for a fraction or a number.
+    verdict : str
+        ``pass``, ``warn``, or ``reject``: the frame was left out.
+    message : str
+        For people; required for all but ``pass``.
+    """
+
+    name: str
+    product: str
+    value: Number
+    verdict: Literal["pass", "warn", "reject"]
+    frame: str = ""
+    low: Number = math.nan
+    high: Number = math.nan
+    unit: str = ""
+    message: str = ""
+
+    def __post_init__(self) -> None:
+        choose("verdict", self.verdict, VERDICTS)
+        if self.verdict != "pass" and not self.message:
+            raise ArgumentError(f"{self.name} of {self.product} is {self.verdict}: why is not said")
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +218,8 @@ class Ledger:
         Each frame (path and HDU) and each product (name) once.
     messages : tuple of str
         Warnings to the reader, such as a header's read noise that the frames contradict.
+    gates : tuple of Gate
+        Every number by which frames and products were judged.
     """
 
     version: str
@@ -183,6 +231,7 @@ class Ledger:
     frames: tuple[FrameEntry, ...] = ()
     products: tuple[ProductEntry, ...] = ()
     messages: tuple[str, ...] = ()
+    gates: tuple[Gate, ...] = ()
 
     def __post_init__(self) -> None:
         _once("frame", ((frame.path, frame.hdu) for frame in self.frames))

@@ -193,9 +193,9 @@ def test_refused(make, message):
         ("", "damaged, not JSON"),
         ("[1, 2]", "not a ledger"),
         ('{"format": "daskcal-ledger-99"}', "daskcal-ledger-99"),
-        ('{"format": "daskcal-ledger-1"}', "damaged at version"),
+        ('{"format": "daskcal-ledger-2"}', "damaged at version"),
         (
-            '{"format": "daskcal-ledger-1", "version": "1", "frames": [{"path": "a", "hdu": 0, '
+            '{"format": "daskcal-ledger-2", "version": "1", "frames": [{"path": "a", "hdu": 0, '
             '"status": "lost"}]}',
             r"damaged at frames\.0\.status",
         ),
