@@ -54,6 +54,7 @@ _WHERE = {
     "daskcal.combination": ("combine", "rejected_frames"),
     "daskcal.masters.stability": ("unstable_pixels",),
     "daskcal.products": ("to_fits",),
+    "daskcal.workers": ("cluster",),
     "daskcal.zarr": ("open_zarr", "to_zarr"),
     "daskcal.night.plan": ("plan_night",),
     "daskcal.night.run": ("reduce_night",),
@@ -61,6 +62,7 @@ _WHERE = {
     "daskcal.errors": (
         "ArgumentError",
         "CalibrationError",
+        "ClusterError",
         "ConfigError",
         "DaskcalError",
         "DaskcalWarning",
