@@ -208,20 +208,20 @@ def _slurm_jobs(profile: str) -> Iterator[Client]:
 @contextlib.contextmanager
 def _profile(profile: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """The name and the settings of a section of ``jobqueue``, read from a file if it names one."""
-    own: Mapping[str, Any] = {}
+    known = dict(dask.config.get("jobqueue", {}) or {})
+    name, what = profile, "is no such section"
     if profile.endswith((".yaml", ".yml")):
-        own = _read_yaml(profile)
-    with dask.config.set(own):
-        known = dict(dask.config.get("jobqueue", {}) or {})
-        read = list(own.get("jobqueue") or {}) if own else [profile]
-        name = read[0] if len(read) == 1 else ""
-        if not isinstance(known.get(name), Mapping):
-            what = "has no section, or several, under jobqueue" if own else "is no such section"
-            raise ArgumentError(
-                f"slurm={profile!r} {what}: give a section of jobqueue in Dask's configuration, or "
-                f"a YAML file with one; {nearest(profile, known)}"
-            )
-        yield name, known[name]
+        own = _read_yaml(profile).get("jobqueue") or {}
+        name, what = next(iter(own), ""), "has not one section under jobqueue"
+        known = {**known, **own} if len(own) == 1 else {}
+    if not isinstance(known.get(name), Mapping):
+        raise ArgumentError(
+            f"slurm={profile!r} {what}: give a section of jobqueue in Dask's configuration, or a "
+            f"YAML file with one; {nearest(profile, known)}"
+        )
+    settings = {**known["slurm"], **known[name]}  # dask-jobqueue wants every key in each
+    with dask.config.set({f"jobqueue.{name}": settings}):
+        yield name, settings
 
 
 def _read_yaml(path: str) -> Mapping[str, Any]:
