@@ -95,6 +95,8 @@ def cluster(
         raise ArgumentError(f"give one of {', '.join(given)}; {said} is given")
     _require_distributed()
     with contextlib.ExitStack() as stack:
+        before = dask.config.get("scheduler", None)  # which a client that fails does not put back
+        stack.enter_context(dask.config.set(scheduler=before))
         if workers is not None:
             client = stack.enter_context(_own_workers(_count(workers)))
         elif slurm is not None:

@@ -91,3 +91,12 @@ def files(folder: Path) -> list[str]:
 def temporaries(folder: Path) -> list[str]:
     """What a failure should not leave behind."""
     return [name for name in files(folder) if Path(name).name.startswith(".")]
+
+
+def products(folder: Path) -> dict[str, bytes]:
+    """Masters and science frames of a reduced night: name and bytes."""
+    return {
+        f"{path.parent.name}/{path.name}": path.read_bytes()
+        for part in ("masters", "science")
+        for path in sorted((folder / part).iterdir())
+    }

@@ -2,62 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import operator
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
 import dask
 import pytest
+from processes import REPOSITORY, running, scheduler, worker_command
 
 import daskcal
 from daskcal.errors import ArgumentError, ClusterError
 
 pytest.importorskip("distributed")
-REPOSITORY = Path(__file__).parents[1]
-
-
-def free_port():
-    with socket.socket() as some:
-        some.bind(("127.0.0.1", 0))
-        return some.getsockname()[1]
-
-
-@contextlib.contextmanager
-def running(*command, env=None):
-    """A process in a session of its own, ended with all that it started."""
-    where = os.environ | {"PYTHONPATH": str(REPOSITORY)} | (env or {})
-    with subprocess.Popen(
-        command, env=where, start_new_session=True, stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    ) as process:  # fmt: skip
-        try:
-            yield process
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-
-
-@contextlib.contextmanager
-def scheduler(*more, protocol="tcp"):
-    """A scheduler in a process of its own: its address, and the process."""
-    port = free_port()
-    command = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1"]
-    command += ["--port", str(port), "--no-dashboard", "--protocol", protocol, *more]
-    with running(*command) as process:
-        yield f"{protocol}://127.0.0.1:{port}", process
-
-
-def worker_command(address, *more):
-    command = [sys.executable, "-m", "distributed.cli.dask_worker", address, "--no-nanny"]
-    return [*command, "--nthreads", "1", "--no-dashboard", "--host", "127.0.0.1", *more]
 
 
 def test_workers_of_this_machine_listen_to_it_alone():
@@ -110,6 +71,7 @@ def test_no_scheduler(given, message):
     with pytest.raises(ClusterError, match=message), daskcal.cluster(**given, wait=2):
         pass
     assert time.monotonic() - begin < 20
+    assert dask.config.get("scheduler", None) is None  # threads, as before
 
 
 def test_a_scheduler_without_workers():

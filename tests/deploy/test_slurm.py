@@ -6,16 +6,16 @@ import os
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 import yaml
+from processes import REPOSITORY
 from slurm_here import jobs, slurm
+from small_night import products
 
 import daskcal
 
 pytest.importorskip("dask_jobqueue")
-REPOSITORY = Path(__file__).parents[2]
 DEPLOY = REPOSITORY / "deploy" / "slurm"
 
 
@@ -39,24 +39,6 @@ def profile(tmp_path_factory):
     path = folder / "here.yaml"
     path.write_text(yaml.safe_dump(settings))
     return path
-
-
-@pytest.fixture(scope="module")
-def night(tmp_path_factory):
-    """A small simulated night, and its products by threads."""
-    folder = tmp_path_factory.mktemp("night")
-    daskcal.simulate_night(folder / "n", size=(96, 128))
-    raw, (config,) = folder / "n" / "raw", (folder / "n").glob("*.toml")
-    daskcal.reduce_night(raw, folder / "threads", config)
-    return folder, raw, config
-
-
-def products(folder):
-    return {
-        f"{path.parent.name}/{path.name}": path.read_bytes()
-        for part in ("masters", "science")
-        for path in sorted((folder / part).iterdir())
-    }
 
 
 def test_a_batch_survives_the_loss_of_a_worker_job(env, profile, night, tmp_path):
