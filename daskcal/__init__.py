@@ -57,6 +57,8 @@ _WHERE = {
     "daskcal.zarr": ("open_zarr", "to_zarr"),
     "daskcal.night.plan": ("plan_night",),
     "daskcal.night.run": ("reduce_night",),
+    "daskcal.night.remake": ("rerun",),
+    "daskcal.night.why": ("why",),
     "daskcal.simulate": ("simulate_night",),
     "daskcal.errors": (
         "ArgumentError",

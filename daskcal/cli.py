@@ -427,3 +427,35 @@ def report(output: str) -> None:
         from daskcal.night.report import write_report
 
         _say(str(write_report(output, read_ledger(Path(output) / "night.json"))))
+
+
+_raw = click.option("--raw", metavar="DIR", help="Folder of the raw frames [of the ledger].")
+_made_with = click.option("--library", metavar="DIR", help="Library of masters [of the ledger].")
+
+
+@main.command("why")
+@click.argument("product", metavar="PRODUCT")
+@_raw
+@_made_with
+def why(product: str, raw: str | None, library: str | None) -> None:
+    """Tell what a product was made of: frames, masters, theirs, steps and rules."""
+    with _exit_status():
+        from daskcal.night.why import why as tree
+
+        _say(str(tree(product, raw=raw, library=library)))
+
+
+@main.command("rerun")
+@click.argument("product", metavar="PRODUCT")
+@click.option("-o", "--output", metavar="FILE", help="Keep the new file [it is only compared].")
+@_raw
+@_made_with
+def rerun(product: str, output: str | None, raw: str | None, library: str | None) -> None:
+    """Make a product again from its header, and tell whether the bits are the same."""
+    with _exit_status():
+        from daskcal.night.remake import rerun as again
+
+        found = again(product, output, raw=raw, library=library)
+        _say(str(found))
+    if not found.equal:
+        sys.exit(NOTHING)

@@ -13,12 +13,12 @@ from daskcal.masters.match import Candidate, Facts, Match, Rules, match
 if TYPE_CHECKING:
     import pandas as pd
 
-_COLUMNS = (*READOUT_COLUMNS, "darktime", "exptime", "filter", "flat_kind", "ccd_temp", "date_obs")
+COLUMNS = (*READOUT_COLUMNS, "darktime", "exptime", "filter", "flat_kind", "ccd_temp", "date_obs")
 
 
 def table_facts(table: pd.DataFrame) -> list[Facts]:
     """What the rules look at of each row of the frame table."""
-    needed = [name for name in _COLUMNS if name in table.columns]
+    needed = [name for name in COLUMNS if name in table.columns]
     return [Facts.of_row(row) for row in table[needed].to_dict("records")]
 
 

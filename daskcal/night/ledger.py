@@ -117,6 +117,9 @@ class ProductEntry:
         it was not worked out.
     reused : bool
         Whether an earlier run made it and this one found it as it should be.
+    origin : mapping
+        Of a master: what its header says of its making (`daskcal.provenance.Origin`), so that it
+        can be made again where it is lost.
     """
 
     name: str
@@ -134,6 +137,7 @@ class ProductEntry:
     figures: Mapping[str, Number] = field(default_factory=dict)
     key: str = ""
     reused: bool = False
+    origin: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         choose("kind", self.kind, PRODUCT_KINDS)
@@ -212,6 +216,8 @@ class Ledger:
         Of daskcal.
     command, config : str
         What was run, and the text of the configuration that it ran with.
+    raw, library : str
+        The folders of the raw frames and of the library of masters; "" for none.
     started, finished : str
         ISO times, UTC. The ledger alone knows the time of day; products do not.
     choices, frames, products : tuple
@@ -232,6 +238,8 @@ class Ledger:
     products: tuple[ProductEntry, ...] = ()
     messages: tuple[str, ...] = ()
     gates: tuple[Gate, ...] = ()
+    raw: str = ""
+    library: str = ""
 
     def __post_init__(self) -> None:
         _once("frame", ((frame.path, frame.hdu) for frame in self.frames))

@@ -15,6 +15,8 @@ from daskcal.calibration import (
     merge_masks,
     open_mask,
 )
+from daskcal.frames.masks import mask_dataset
+from daskcal.frames.master import UNSTABLE
 from daskcal.masters.stability import FEWEST, unstable_pixels
 
 if TYPE_CHECKING:
@@ -31,20 +33,21 @@ class PixelMasks:
     unstable: dict[str, xr.Dataset] = field(default_factory=dict)
     of_flats: dict[str, xr.Dataset] = field(default_factory=dict)
 
-    def see_dark(self, job: Job, calibrated: xr.Dataset) -> str | None:
-        """Find the unstable pixels of a master dark's frames; a message where that cannot be."""
-        if not self.plan.config_of(job).mask.from_darks:
-            return None
-        name, n = job.name, calibrated.sizes["frame"]
+    def with_unstable(
+        self, job: Job, calibrated: xr.Dataset, dark: xr.Dataset
+    ) -> tuple[xr.Dataset, str]:
+        """A master dark with the unstable pixels of its frames; a message where that cannot be."""
+        if job.kind != "dark" or not self.plan.config_of(job).mask.from_darks:
+            return dark, ""
+        n = calibrated.sizes["frame"]
         if n < FEWEST:
-            return (
-                f"{name} has {n} frames, and mask.from_darks needs {FEWEST}: unstable pixels are "
-                "not masked where it is used"
+            return dark, (
+                f"{job.name} has {n} frames, and mask.from_darks needs {FEWEST}: unstable pixels "
+                "are not masked where it is used"
             )
-        self.unstable[name] = (
-            unstable_pixels(calibrated).compute().assign_attrs(file=f"unstable pixels of {name}")
-        )
-        return None
+        found = unstable_pixels(calibrated)
+        plane = found["image"].assign_attrs(steps=found.attrs["steps"])
+        return dark.assign({UNSTABLE: plane}), ""
 
     def hot_of(self, job: Job, opened: dict[str, xr.Dataset]) -> list[xr.Dataset]:
         """The hot pixels that the longest dark of a job shows."""
@@ -74,13 +77,22 @@ class PixelMasks:
 
     def _of_masters(self, job: Job, opened: dict[str, xr.Dataset]) -> Iterable[xr.Dataset]:
         longest = _longest(job, opened)
-        if longest in self.unstable:
+        if self.plan.config_of(job).mask.from_darks and longest and UNSTABLE in opened[longest]:
+            if longest not in self.unstable:
+                self.unstable[longest] = _unstable(longest, opened[longest]).compute()
             yield self.unstable[longest]
         flats = job.masters.get("flat", ())
         if self.plan.config_of(job).mask.from_flats and flats:
             if flats[0] not in self.of_flats:
                 self.of_flats[flats[0]] = ccdmask(opened[flats[0]]).compute()
             yield self.of_flats[flats[0]]
+
+
+def _unstable(name: str, dark: xr.Dataset) -> xr.Dataset:
+    """The unstable pixels that a master dark holds, as a mask."""
+    plane = dark[UNSTABLE]
+    steps, file = plane.attrs["steps"], f"unstable pixels of {name}"
+    return mask_dataset(plane.data, plane.coords, file, dark.attrs["checksum"], steps)
 
 
 def _longest(job: Job, opened: dict[str, xr.Dataset]) -> str | None:

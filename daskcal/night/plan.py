@@ -160,7 +160,7 @@ def plan_night(
     ours = len(found.frames) - len(frames)
     if not frames:
         raise FrameError(str(raw), "no-image", _nothing(found.unreadable, ours))
-    table = _table(frames, settings, folder)
+    table = night_table(frames, settings, folder)
     names = labels(frames, table, folder)
     globs = [exclude] if isinstance(exclude, str) else list(exclude)
     choices, skipped = choose_frames(table, settings, select, globs, folder, names)
@@ -201,7 +201,7 @@ def _nothing(unreadable: Sequence[Unreadable], ours: int) -> str:
     return "holds no FITS frame; give the folder with the raw frames"
 
 
-def _table(frames: tuple[Frame, ...], config: NightConfig, folder: Path) -> pd.DataFrame:
+def night_table(frames: tuple[Frame, ...], config: NightConfig, folder: Path) -> pd.DataFrame:
     """The frame table with what the config says of the camera and of types in place."""
     import pandas as pd
 

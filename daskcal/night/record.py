@@ -118,6 +118,7 @@ class Record:
             frames=tuple(self._frames()),
             products=products,
             messages=tuple(self.messages),
+            raw=str(self.plan.folder),
         )
 
     def _frames(self) -> list[FrameEntry]:

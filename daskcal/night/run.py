@@ -27,6 +27,7 @@ from daskcal.night.config_keys import Output
 from daskcal.night.jobs import Job, frame_names
 from daskcal.night.ledger import Ledger, ProductEntry, write_ledger
 from daskcal.night.mosaic_flats import MosaicFlats
+from daskcal.night.origins import origin_of
 from daskcal.night.output import check_output, check_targets, make_folders
 from daskcal.night.pixels import PixelMasks
 from daskcal.night.plan import Plan, instrument_of, plan_night
@@ -37,6 +38,7 @@ from daskcal.night.record import Record
 from daskcal.night.report import write_report
 from daskcal.plot import read_image
 from daskcal.products import PLANES, to_fits
+from daskcal.provenance import Origin
 from daskcal.strict import strict_keywords
 
 
@@ -130,6 +132,7 @@ class Run:
     opened: dict[str, xr.Dataset] = field(default_factory=dict)
     pixels: PixelMasks = field(init=False)
     flats: MosaicFlats = field(init=False)
+    keys: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.record = Record(self.plan)
@@ -234,11 +237,16 @@ class Run:
         masters["hot"] = self.pixels.hot_of(job, self.opened) if job.kind == "science" else []
         config = self.plan.config_of(job)
         arguments, messages = calibration_arguments(config, job, frames, masters)
-        if "flat" in arguments and self.flats.wanted:
-            arguments["flat"]["normalise"] = self.flats.norm(job.masters["flat"][0], self.opened)
+        if (norm := self.norm_of(job)) is not None:
+            arguments["flat"]["normalise"] = norm
         done = calibrate(frames, **arguments)
         self.note([*messages, *noise_unknown(self.plan.config, frames, done)])
         return done
+
+    def norm_of(self, job: Job) -> float | None:
+        """What the flat of a job is divided by, where the detectors of a mosaic share one norm."""
+        flats = job.masters.get("flat", ())
+        return self.flats.norm(flats[0], self.opened) if flats and self.flats.wanted else None
 
     def note(self, messages: Iterable[str]) -> None:
         """Show messages and keep them for the ledger, each once."""
@@ -249,34 +257,45 @@ class Run:
     def _write(self, job: Job, kept: dict[int, str]) -> list[ProductEntry]:
         calibrated = self.calibrated(job, self.raw(job.frames))
         if job.kind == "science":
-            (written,) = self._frames(calibrated, [job.name])
+            (written,) = self._frames(calibrated, [origin_of(self, job)])
             return [self._made(job, job.name, written, steps(calibrated))]
         beside = self._keep(job, calibrated, kept) if kept else []
-        options = combine_arguments(getattr(self.plan.config.combine, job.kind))
-        master = combine(calibrated, **self.flats.scaled(job, calibrated, options))
-        master.attrs["inputs"] = [self.plan.relative(i) for i in job.frames]
+        master = self.combined(job, calibrated)
         path = self.folder / job.name
-        (written,) = to_fits(master, path, overwrite=True)
+        origin = origin_of(self, job)
+        (written,) = to_fits(master, path, overwrite=True, origin=origin)
         entry = self._made(job, job.name, written, steps(master))
-        if job.kind == "dark" and (message := self.pixels.see_dark(job, calibrated)):
-            self.note([message])
+        entry = replace(entry, origin=json.loads(origin.text()))
         if job.kind == "bias":
             self.note(noise_messages(self.raw(job.frames), job.name))
         self.opened[job.name] = open_master(path).assign_attrs(file=job.name)
         return [entry, *beside]
 
-    def _frames(self, calibrated: xr.Dataset, names: Sequence[str]) -> list[Written]:
+    def combined(self, job: Job, calibrated: xr.Dataset) -> xr.Dataset:
+        """The master of calibrated frames, lazily."""
+        options = combine_arguments(getattr(self.plan.config.combine, job.kind))
+        master = combine(calibrated, **self.flats.scaled(job, calibrated, options))
+        master.attrs["inputs"] = [self.plan.relative(i) for i in job.frames]
+        master, message = self.pixels.with_unstable(job, calibrated, master)
+        self.note([message] if message else [])
+        return master
+
+    def _frames(self, calibrated: xr.Dataset, origins: Sequence[Origin]) -> list[Written]:
         """Write frames under their product names, all in one folder."""
-        folder = (self.folder / names[0]).parent
-        stems = [name.split("/", 1)[1].removesuffix(".fits") for name in names]
+        folder = (self.folder / origins[0].name).parent
+        stems = [origin.name.split("/", 1)[1].removesuffix(".fits") for origin in origins]
         planes, compress = self.settings.products, self.settings.compress
         return to_fits(
-            calibrated, folder, names=stems, planes=planes, compress=compress, overwrite=True
-        )
+            calibrated, folder, names=stems, planes=planes, compress=compress, overwrite=True,
+            origin=origins,
+        )  # fmt: skip
 
     def _keep(self, job: Job, calibrated: xr.Dataset, kept: dict[int, str]) -> list[ProductEntry]:
         """Write the calibrated frames of a master as well."""
-        written = self._frames(calibrated, [kept[i] for i in job.frames])
+        origins = [
+            origin_of(self, job, name=kept[i], kind="calibrated", frames=(i,)) for i in job.frames
+        ]
+        written = self._frames(calibrated, origins)
         entries = []
         for at, (i, file) in enumerate(zip(job.frames, written, strict=True)):
             done = steps(calibrated.isel(frame=[at]))

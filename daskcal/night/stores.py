@@ -19,6 +19,7 @@ from daskcal.frames.steps import spelled_out
 from daskcal.masters.groups import Readout
 from daskcal.night.jobs import Job
 from daskcal.night.ledger import ProductEntry
+from daskcal.night.origins import origin_of
 from daskcal.night.plan import Plan
 from daskcal.zarr import to_zarr
 
@@ -70,7 +71,7 @@ def _attempt(run: Run, name: str, ready: list[Job]) -> tuple[ProductEntry, list[
     """The store's entry, made or not, and the jobs whose frames are in it."""
     while ready:
         try:
-            joined = _joined(run, ready)
+            joined = _joined(run, name, ready)
             written = to_zarr(joined, run.folder / name, overwrite=True)
             return _made(run, name, ready, joined, written), ready
         except FrameError as error:
@@ -110,8 +111,8 @@ def _as_one(name: str, jobs: list[Job]) -> Job:
     return Job(name, "science", frames, masters, matches=matches)
 
 
-def _joined(run: Run, jobs: list[Job]) -> xr.Dataset:
-    """The calibrated frames of several jobs as one Dataset; what was done is a coordinate."""
+def _joined(run: Run, name: str, jobs: list[Job]) -> xr.Dataset:
+    """The calibrated frames of several jobs as one Dataset, with what was done as coordinates."""
     raw = run.raw([i for job in jobs for i in job.frames])
     parts, at = [], 0
     for job in jobs:
@@ -119,12 +120,19 @@ def _joined(run: Run, jobs: list[Job]) -> xr.Dataset:
         at += len(job.frames)
         done = _calibrated(run, job, frames)
         text = json.dumps([json.loads(record.to_json()) for record in spelled_out(done)])
-        column = np.full(len(job.frames), text, dtype=object)
-        parts.append(done.assign_coords(calibration=("frame", column)))
+        origin = origin_of(run, job, name=name).text()
+        parts.append(
+            done.assign_coords(calibration=_each(job, text), provenance=_each(job, origin))
+        )
     return xr.concat(
         _alike(parts), dim="frame", join="exact", combine_attrs="drop_conflicts",
         data_vars="all", coords="different", compat="equals",
     )  # fmt: skip
+
+
+def _each(job: Job, text: str) -> tuple[str, np.ndarray]:
+    """A text for each frame of a job."""
+    return "frame", np.full(len(job.frames), text, dtype=object)
 
 
 def _calibrated(run: Run, job: Job, frames: xr.Dataset) -> xr.Dataset:
