@@ -27,6 +27,7 @@ from daskcal.errors import (
 from daskcal.printable import printable
 
 if TYPE_CHECKING:
+    from daskcal.masters.library import Library
     from daskcal.night.ledger import Ledger
 
 USAGE, NOTHING, SKIPPED = 2, 1, 3  # exit statuses beside 0 and those of signals
@@ -119,6 +120,9 @@ _select = click.option(
 _exclude = click.option(
     "--exclude", metavar="GLOB", multiple=True, help="Leave out files of such a name; repeatable."
 )
+_library = click.option(
+    "--library", metavar="DIR", help="Masters of many nights: for what the night itself lacks."
+)
 _memory = click.option("--memory", metavar="SIZE", help="Memory to use, such as 4GB.")
 
 
@@ -146,14 +150,20 @@ def ls(paths: tuple[str, ...]) -> None:
 @click.option("-o", "--output", metavar="OUT", help="Folder the products would go to.")
 @_select
 @_exclude
+@_library
 def plan(
-    raw: str, config: str | None, output: str | None, select: str | None, exclude: tuple[str, ...]
+    raw: str,
+    config: str | None,
+    output: str | None,
+    select: str | None,
+    exclude: tuple[str, ...],
+    library: str | None,
 ) -> None:
     """Tell what a night would make, from what, and why. No pixel is read."""
     with _exit_status():
         from daskcal.night.plan import plan_night
 
-        found = plan_night(raw, config, select=select, exclude=exclude)
+        found = plan_night(raw, config, select=select, exclude=exclude, library=library)
         _say(str(found))
         if output is not None:
             from daskcal.night.plan_text import room_text
@@ -177,6 +187,7 @@ def plan(
 @click.option("--keep-calibrated", is_flag=True, default=None, help="Write OUT/calibrated too.")
 @_select
 @_exclude
+@_library
 @_memory
 def reduce(raw: str, output: str, **options: Any) -> None:
     """Reduce a night: masters, science frames, a ledger and a report."""
@@ -459,3 +470,69 @@ def rerun(product: str, output: str | None, raw: str | None, library: str | None
         _say(str(found))
     if not found.equal:
         sys.exit(NOTHING)
+
+
+@main.group("library", cls=_Commands)
+def library() -> None:
+    """List, add, reject and explain the masters of a library, the folder DIR."""
+
+
+@library.command("ls")
+@click.argument("folder", metavar="DIR")
+def library_ls(folder: str) -> None:
+    """List the masters: night, kind, filter, exposure, and why one is rejected."""
+    with _exit_status():
+        from daskcal.masters.library import listing
+
+        _say(listing(_existing(folder).masters()))
+
+
+@library.command("add")
+@click.argument("folder", metavar="DIR")
+@click.argument("files", metavar="FILE...", nargs=-1, required=True)
+def library_add(folder: str, files: tuple[str, ...]) -> None:
+    """Add masters; files that are masters of daskcal, or of another program."""
+    with _exit_status():
+        from daskcal.masters.library import Library
+
+        for file in files:
+            master, new = Library(folder).add(file)
+            rejected = f", rejected: {master.rejected}" if master.rejected else ""
+            _say(f"{master.name}: {'added' if new else 'was there already'}{rejected}")
+
+
+@library.command("reject")
+@click.argument("folder", metavar="DIR")
+@click.argument("name", metavar="NAME")
+@click.option("--reason", metavar="TEXT", help="Why it must not be used.")
+@click.option("--undo", is_flag=True, help="Use it again.")
+def library_reject(folder: str, name: str, reason: str | None, undo: bool) -> None:
+    """Take a master out of use; its file stays."""
+    with _exit_status():
+        if undo == (reason is not None):
+            raise click.UsageError("give one of --reason TEXT and --undo")
+        if reason is None:
+            _say(f"{_existing(folder).accept(name).name}: used again")
+        else:
+            _say(f"{_existing(folder).reject(name, reason).name}: rejected")
+
+
+@library.command("why")
+@click.argument("folder", metavar="DIR")
+@click.argument("frame", metavar="FRAME")
+@_config
+def library_why(folder: str, frame: str, config: str | None) -> None:
+    """Tell which masters would serve a frame, and by which rule each other fails."""
+    with _exit_status():
+        from daskcal.night.library import library_why as told
+
+        _existing(folder)
+        _say(told(folder, frame, config))
+
+
+def _existing(folder: str) -> Library:
+    from daskcal.masters.library import Library
+
+    if not Path(folder).is_dir():
+        raise ArgumentError(f"{folder} is not a folder; give that of the library")
+    return Library(folder)

@@ -18,6 +18,8 @@ from daskcal.products import product_names
 if TYPE_CHECKING:
     import pandas as pd
 
+    from daskcal.night.library import Lender
+
 Kind = Literal["bias", "dark", "flat", "science"]
 MasterKind = Literal["bias", "dark", "flat"]
 MASTERS: tuple[MasterKind, ...] = ("bias", "dark", "flat")
@@ -97,7 +99,9 @@ class Jobs:
     messages: tuple[str, ...]
 
 
-def plan_jobs(config: NightConfig, table: pd.DataFrame, used: np.ndarray) -> Jobs:
+def plan_jobs(
+    config: NightConfig, table: pd.DataFrame, used: np.ndarray, library: Lender | None = None
+) -> Jobs:
     """Masters in the order of their needs, then science frames.
 
     Parameters
@@ -108,8 +112,10 @@ def plan_jobs(config: NightConfig, table: pd.DataFrame, used: np.ndarray) -> Job
         A row for each frame.
     used : array of bool
         Which rows may be used.
+    library : Lender, optional
+        Gives masters to frames that none of the night's own serves.
     """
-    builder = _Builder(config, table, used)
+    builder = _Builder(config, table, used, library)
     builder.masters()
     builder.science()
     return Jobs(tuple(builder.jobs), tuple(builder.missing), tuple(builder.messages))
@@ -135,13 +141,17 @@ def _texts(matches: Sequence[Match]) -> tuple[str, ...]:
 class _Builder:
     """Works out jobs from the table, and keeps what it has found so far."""
 
-    def __init__(self, config: NightConfig, table: pd.DataFrame, used: np.ndarray) -> None:
-        self.config, self.table, self.used = config, table, used
+    def __init__(
+        self, config: NightConfig, table: pd.DataFrame, used: np.ndarray, library: Lender | None
+    ) -> None:
+        self.config, self.table, self.used, self.library = config, table, used, library
         self.jobs: list[Job] = []
         self.missing: list[Missing] = []
         self.messages: list[str] = []
         self.candidates: dict[str, list[Candidate]] = {kind: [] for kind in MASTERS}
         self.present = set(table["imagetyp"][used])
+        self.lent = library.kinds(set(table["detector"][used])) if library else set()
+        self.present |= self.lent
         self.facts = table_facts(table)
         self.matchers: dict[tuple[MasterKind, bool], Matcher] = {}
 
@@ -207,11 +217,19 @@ class _Builder:
     def _matched(self, frames: Sequence[int], need: MasterKind, always_scaled: bool) -> list[Match]:
         matcher = self.matchers.get((need, always_scaled))
         if matcher is None:  # by now all masters of this kind are known: they come in ORDER
-            rules = self.config.rules(has_bias=bool(self.candidates["bias"]))
+            has_bias = bool(self.candidates["bias"]) or "bias" in self.lent
+            rules = self.config.rules(has_bias=has_bias)
             rules = replace(rules, scale_darks=True) if always_scaled else rules
             matcher = Matcher(self.candidates[need], need, rules)
             self.matchers[need, always_scaled] = matcher
-        return [matcher.match(self.facts[i]) for i in frames]
+        found = [matcher.match(self.facts[i]) for i in frames]
+        if self.library is None:
+            return found
+        own, rules = matcher.candidates, matcher.rules
+        return [
+            match if match.chosen else self.library.match(self.facts[i], own, need, rules)
+            for i, match in zip(frames, found, strict=True)
+        ]
 
     def _needs(self, kind: Kind, need: MasterKind) -> bool:
         if ORDER.index(need) >= ORDER.index(kind):

@@ -53,7 +53,7 @@ class MosaicFlats:
 
     def norm(self, name: str, opened: Mapping[str, xr.Dataset]) -> float:
         """What a master flat is divided by, among those `opened` of its mosaic."""
-        together = [flat for flat in self._together(name) if flat in opened]
+        together = [flat for flat in self.together(name) if flat in opened]
         for flat in together:
             if flat not in self.levels:
                 statistic = self.plan.config.flat.normalise
@@ -62,8 +62,10 @@ class MosaicFlats:
         common = np.mean([self.levels[flat] * throughput[flat] for flat in together])
         return float(common / throughput[name])
 
-    def _together(self, name: str) -> list[str]:
+    def together(self, name: str) -> list[str]:
         """The flats of all detectors, taken as the one called `name` was."""
+        if self.plan.library is not None and name in self.plan.library.masters:
+            return self.plan.library.of_mosaic(name)
         flats = {job.name: job.frames[0] for job in self.plan.jobs if job.kind == "flat"}
         rows = self.plan.table[_OF_A_MOSAIC]
         wanted = tuple(rows.iloc[flats[name]])

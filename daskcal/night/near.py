@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from os import PathLike
@@ -17,10 +18,9 @@ from daskcal.fits.product_header import read_history
 from daskcal.frames.assembled import assembled
 from daskcal.frames.instrument import Instrument
 from daskcal.frames.master import image_frame
+from daskcal.masters.library import PREFIX
 from daskcal.night.ledger import Ledger, ProductEntry, read_ledger
 from daskcal.provenance import KEY, Origin, UsedFrame, UsedMaster
-
-LIBRARY = "library/"  # what names of masters begin with that come from a library
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ class Near:
     def master(self, used: UsedMaster) -> tuple[Path | None, str]:
         """The file of a master with the right checksum; else what was found instead."""
         others = []
-        for path in self._places(used.name):
+        for path in (*self._places(used.name), *self._in_library(used.checksum)):
             if path.is_file():
                 if file_checksum(path) == used.checksum:
                     return path, ""
@@ -105,11 +105,16 @@ class Near:
     def _places(self, name: str) -> Iterable[Path]:
         if ".." in (parts := PurePosixPath(name).parts) or name.startswith("/"):
             return  # a header is not to be trusted
-        if name.startswith(LIBRARY) and self.library is not None:
+        if name.startswith(PREFIX) and self.library is not None:
             yield self.library.joinpath(*parts[1:])
         yield self.root / name
         yield self.root.parent / name
         yield self.product.parent / parts[-1]
+
+    def _in_library(self, checksum: str) -> Iterable[Path]:
+        """The same master under another name: those of a library tell their content."""
+        if self.library is not None and re.fullmatch("[0-9a-f]{64}", checksum):
+            yield from sorted(self.library.glob(f"*/*-{checksum[:12]}.fits"))
 
     def recipe(self, used: UsedMaster) -> Origin | None:
         """What a master was made of that is not there: the ledger knows."""

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from daskcal.fits.checksum import file_checksum
-from daskcal.masters.matcher import COLUMNS
+from daskcal.masters.recorded import facts_of
 from daskcal.provenance import Origin, UsedFrame, UsedMaster, software
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from daskcal.night.config import NightConfig
     from daskcal.night.jobs import Job
     from daskcal.night.run import Run
@@ -33,7 +28,6 @@ _OF_KIND = {
     "science": (*_LIT, "dark.hot_threshold", "flat.normalise", "flat.min_value", "illumination",
                 "fringe", "cosmic_rays", *_PIXELS),
 }  # fmt: skip
-_MEANS = ("exptime", "darktime", "ccd_temp")  # as combining gives them to a master
 
 
 def origin_of(
@@ -108,29 +102,3 @@ def named_files(config: dict[str, Any]) -> list[tuple[dict[str, Any], str, str]]
     if config.get("mask", {}).get("bad_pixels"):
         found.append((config["mask"], "bad_pixels", "mask.bad_pixels"))
     return found
-
-
-def facts_of(rows: pd.DataFrame) -> dict[str, Any]:
-    """What rules look at of a frame, or of the master that several make, as JSON holds it."""
-    first = rows.iloc[0]
-    facts = {name: first[name] for name in COLUMNS if name in rows}
-    facts["instrument"] = first["instrument"]
-    for name in _MEANS:
-        known = rows[name].to_numpy(dtype=np.float64)
-        known = known[np.isfinite(known)]
-        facts[name] = float(known.mean()) if known.size else math.nan
-    facts["date_obs"] = rows["date_obs"].mean()
-    return {name: plain for name, value in facts.items() if (plain := _plain(value)) is not None}
-
-
-def _plain(value: Any) -> Any:
-    """As JSON holds it; None for what is not known."""
-    if isinstance(value, np.generic):
-        value = value.item()
-    if value is None or value == "" or value != value:
-        return None
-    if hasattr(value, "isoformat"):
-        return value.isoformat()
-    if isinstance(value, Mapping):
-        return {str(key): _plain(one) for key, one in value.items()}
-    return [_plain(one) for one in value] if isinstance(value, list | tuple) else value

@@ -17,11 +17,13 @@ from daskcal.frames.assembled import assembled
 from daskcal.frames.instrument import AmplifierSetup, Instrument
 from daskcal.frames.table import frame_table, header_columns
 from daskcal.frames.units import unit_word
+from daskcal.masters.library import Library
 from daskcal.night.choices import choose_frames, duplicates, others, said
 from daskcal.night.classify import classify
 from daskcal.night.config import NightConfig, load_config
 from daskcal.night.jobs import Job, Missing, plan_jobs
 from daskcal.night.ledger import Choice
+from daskcal.night.library import Lender, lender
 from daskcal.night.mosaics import lacking_detectors, require_one_detector, unknown_detectors
 from daskcal.strict import strict_keywords
 
@@ -51,6 +53,8 @@ class Plan:
         What will be made, in an order that can be followed; what cannot be.
     messages : tuple of str
         What the user should know before it is made.
+    library : Lender or None
+        What it may take from a library of masters.
     """
 
     folder: Path
@@ -63,6 +67,7 @@ class Plan:
     jobs: tuple[Job, ...]
     missing: tuple[Missing, ...]
     messages: tuple[str, ...]
+    library: Lender | None = None
 
     def relative(self, i: int) -> str:
         """The path of frame `i` below the night's folder, for people."""
@@ -122,6 +127,7 @@ def plan_night(
     *,
     select: str | None = None,
     exclude: Sequence[str] = (),
+    library: Library | str | PathLike[str] | None = None,
 ) -> Plan:
     """Find out from headers what a folder of raw frames will make. No pixel is read.
 
@@ -135,6 +141,8 @@ def plan_night(
         Condition for the frames to use, such as ``"filter == 'V'"``, beside the config's.
     exclude : sequence of str
         Globs of frames to leave out, beside the config's.
+    library : Library or path, optional
+        Masters of other nights, for frames that none of the night's own serves.
 
     Returns
     -------
@@ -167,7 +175,13 @@ def plan_night(
     skipped |= duplicates(frames, skipped, names)
     skipped |= others(table, skipped)
     _require_units(table, skipped, settings)
-    jobs = plan_jobs(settings, table, np.array([i not in skipped for i in range(len(frames))]))
+    used = np.array([i not in skipped for i in range(len(frames))])
+    lent = None
+    if library is not None:
+        marked = {name for choice in choices if choice.kind == "bad" for name in choice.frames}
+        bad = {f.fingerprint for f, name in zip(frames, names, strict=True) if name in marked}
+        lent = lender(library, settings, present=set(table["imagetyp"][used]), bad=bad)
+    jobs = plan_jobs(settings, table, used, lent)
     notes = [f"{ours} products of daskcal among the files are left alone"] if ours else []
     notes += [*unknown_detectors(settings, table), *lacking_detectors(table, folder)]
     notes += [f"{said(choice)} leaves out no frame" for choice in choices if not choice.frames]
@@ -182,6 +196,7 @@ def plan_night(
         jobs.made,
         jobs.missing,
         (*notes, *jobs.messages),
+        lent,
     )
 
 

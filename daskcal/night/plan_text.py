@@ -113,7 +113,7 @@ def _alike(plan: Plan, taken: set[str]) -> list[list[Job]]:
     groups: dict[Hashable, list[Job]] = {}
     group_of: dict[str, Hashable] = {}
     for job in plan.jobs:
-        key: Hashable = ("", *(group_of[name] for name in job.master_names))
+        key: Hashable = ("", *(group_of.get(name, name) for name in job.master_names))
         if job.kind != "science":
             files = tuple(plan.frames[i].source.path for i in job.frames)
             mosaic = plan.frames[job.frames[0]].of > 1

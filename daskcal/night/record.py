@@ -11,7 +11,7 @@ import daskcal
 from daskcal.errors import FrameError
 from daskcal.fits import AssembledImage, Frame
 from daskcal.night.jobs import Job, Missing
-from daskcal.night.ledger import FrameEntry, Input, Ledger, ProductEntry
+from daskcal.night.ledger import FrameEntry, Gate, Input, Ledger, ProductEntry
 from daskcal.night.plan import Plan, relative
 
 
@@ -30,6 +30,10 @@ class Record:
         product that a frame went into; why the product that a frame was for was not made.
     messages : list of str
         What the reader should know, each once.
+    gates : list of Gate
+        Numbers by which frames and products were judged.
+    lent : dict of str to str
+        Checksums of the masters of the library that were opened.
     """
 
     plan: Plan
@@ -39,6 +43,8 @@ class Record:
     made_of: dict[int, str] = field(default_factory=dict)
     unmade: dict[int, str] = field(default_factory=dict)
     messages: list[str] = field(default_factory=list)
+    gates: list[Gate] = field(default_factory=list)
+    lent: dict[str, str] = field(default_factory=dict)
 
     def add(self, product: ProductEntry, frames: Iterable[int]) -> None:
         """A product is done, well or not; `frames` are those that it was to be made of."""
@@ -87,7 +93,8 @@ class Record:
             for i in frames
             for frame in [self.plan.frames[i]]
         ]
-        checksums = {p.name: p.checksum for p in self.products if p.status == "made"}
+        made = {p.name: p.checksum for p in self.products if p.status == "made"}
+        checksums = made | self.lent
         for kind, names in (masters or {}).items():
             found += [Input(n, 0, checksums[n], role=kind) for n in names if n in checksums]  # type: ignore[arg-type]
         return tuple(found)
@@ -118,7 +125,9 @@ class Record:
             frames=tuple(self._frames()),
             products=products,
             messages=tuple(self.messages),
+            gates=tuple(self.gates),
             raw=str(self.plan.folder),
+            library=str(self.plan.library.folder) if self.plan.library else "",
         )
 
     def _frames(self) -> list[FrameEntry]:

@@ -22,10 +22,12 @@ from daskcal.frames.memory import budget
 from daskcal.frames.open import frames_dataset
 from daskcal.frames.scratch import scratch_removed
 from daskcal.frames.steps import spelled_out
+from daskcal.masters.library import Library
 from daskcal.night.config import NightConfig
 from daskcal.night.config_keys import Output
-from daskcal.night.jobs import Job, frame_names
+from daskcal.night.jobs import Job, frame_names, used_masters
 from daskcal.night.ledger import Ledger, ProductEntry, write_ledger
+from daskcal.night.library import shelve
 from daskcal.night.mosaic_flats import MosaicFlats
 from daskcal.night.origins import origin_of
 from daskcal.night.output import check_output, check_targets, make_folders
@@ -55,6 +57,7 @@ def reduce_night(
     select: str | None = None,
     exclude: Sequence[str] = (),
     memory: str | None = None,
+    library: str | PathLike[str] | None = None,
     command: str = "",
     watch: Watch | None = None,
 ) -> Ledger:
@@ -75,6 +78,9 @@ def reduce_night(
         As in `plan_night`.
     memory : str, optional
         What computing may use, such as ``"4GB"``.
+    library : path, optional
+        Folder of masters of many nights, made where it is missing: they serve frames that none of
+        the night's own masters serves, and the night's good masters are added to it.
     command : str
         What to note in the ledger as the command that was run.
     watch : Watch, optional
@@ -99,12 +105,29 @@ def reduce_night(
     }
     with dask.config.set({} if memory is None else {"daskcal.memory": memory}):
         budget()  # refuses what is no size
-        plan = plan_night(raw, config, select=select, exclude=exclude)
+        plan = _plan(raw, config, select, exclude, None if library is None else Library(library))
         settings = plan.config.output.model_copy(
             update={key: value for key, value in given.items() if value is not None}
         )
         plan = replace(plan, config=plan.config.model_copy(update={"output": settings}))
         return Run(plan, Path(output), watch or Watch()).all(command)
+
+
+def _plan(
+    raw: str | PathLike[str],
+    config: NightConfig | str | PathLike[str] | None,
+    select: str | None,
+    exclude: Sequence[str],
+    library: Library | None,
+) -> Plan:
+    """The plan, without masters of the library whose content is not what it was."""
+    while True:
+        plan = plan_night(raw, config, select=select, exclude=exclude, library=library)
+        if plan.library is None or library is None:
+            return plan
+        taken = used_masters(plan.jobs) & set(plan.library.masters)
+        if not library.check(plan.library.masters[name] for name in sorted(taken)):
+            return replace(plan, messages=(*plan.messages, *library.damaged.values()))
 
 
 def chosen_planes(words: Sequence[str]) -> tuple[str, ...]:
@@ -165,6 +188,8 @@ class Run:
             make_store(self, name, jobs)
         for missing in self.plan.missing:
             self.record.add_missing(missing)
+        if self.plan.library is not None:
+            self.note(shelve(self, self.plan.library.folder))
         ledger = self.record.ledger(command)
         write_ledger(ledger, self.folder / "night.json")
         write_report(self.folder, ledger)
@@ -213,12 +238,30 @@ class Run:
             if len(left) < fewest:
                 reason = f"has {len(left)} frames left, and min_frames = {fewest}"
                 return self.record.not_made(job, "missing", reason)
+        try:
+            self._borrow(job)
+        except DaskcalError as error:
+            return self.record.not_made(job, "failed", str(error))
         lacking = next((name for name in job.master_names if name not in self.opened), None)
         if lacking is None:
             return None
         missing = self.record.status_of(lacking) == "missing"
         reason = f"{lacking}, which it needs, was not made"
         return self.record.not_made(job, "missing" if missing else "failed", reason)
+
+    def _borrow(self, job: Job) -> None:
+        """Open what a job takes from the library."""
+        if (library := self.plan.library) is None:
+            return
+        names = dict.fromkeys(job.master_names)
+        if self.flats.wanted:
+            names |= dict.fromkeys(n for f in job.masters.get("flat", ())
+                                   for n in self.flats.together(f))  # fmt: skip
+        for name in names:
+            if name in library.masters and name not in self.opened:
+                self.opened[name] = library.open(name)
+                self.record.lent[name] = self.opened[name].attrs["checksum"]
+                self.keys[name] = library.masters[name].identity
 
     def raw(self, chosen: Sequence[int]) -> xr.Dataset:
         """Some of the night's frames, opened lazily."""
