@@ -20,6 +20,10 @@ PRINTED = {
         r"\['CCD1', 'CCD2', 'CCD3', 'CCD4'\]\nuint16 \(1, 64, 144\)\n",
         r"Counts\(found=68, used=68, skipped=0, failed=0\)\n8\n",
     ),
+    "library": (
+        r"\('masters/bias.fits', 'masters/dark_\d+s.fits', 'library/.*/flat_V-",
+        r"\['bias', 'dark', 'dark', 'flat', 'flat'\]",
+    ),
     "provenance": (
         r"flat \['masters/bias.fits', 'masters/dark_\d+s.fits'\]\n\['n0401.fits', ",
         r"\]\nTrue\n$",

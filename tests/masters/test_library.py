@@ -1,4 +1,4 @@
-"""The library's folder: what is added, found again, rejected, and what its index is not needed for."""
+"""The folder of a library: what is added, found, rejected, and what needs no index."""
 
 from __future__ import annotations
 
