@@ -125,7 +125,8 @@ class Origin:
         """What `lines` wrote, among others; None where it is not there or not whole."""
         found: dict[str, Any] = {}
         for line in lines:
-            found |= json.loads(line)
+            part = json.loads(line)
+            found |= part if isinstance(part, dict) and "step" not in part else {}
         try:
             about, columns = found["product"], found["frames"]
             hdus = columns["hdu"]

@@ -129,7 +129,7 @@ def _attrs(path: str, image: Frame, values: Any, own: bool) -> dict[str, Any]:
         for line in lines:
             record = json.loads(line)
             attrs |= record.get("master", {})
-            if "frames" in record:
+            if "frames" in record and "step" not in record:
                 attrs["inputs"] = record["frames"]["path"]
         attrs["steps"] = [line for line in lines if "step" in json.loads(line)]
     source = image.source

@@ -92,6 +92,19 @@ def test_thousands_of_frames_fit_a_header(tmp_path: Path, night: Path) -> None:
         assert said.returncode == 0, said.stdout
 
 
+def test_steps_with_words_of_the_same_name_do_no_harm(night: Path, tmp_path: Path) -> None:
+    (origin,) = read_origins(night / "out" / "masters" / "bias.fits")
+    step = '{"step": "flag_bad", "frames": 3, "masters": [{"file": "x", "checksum": "y"}]}'
+    assert Origin.of_lines([step, "[1]", *origin.lines()]) == origin
+    assert Origin.of_lines([step]) is None
+    master = daskcal.open_master(night / "out" / "masters" / "bias.fits")
+    master.attrs["steps"] = [step, *master.attrs["steps"]]
+    daskcal.to_fits(master, tmp_path / "one.fits", origin=origin)
+    assert read_origins(tmp_path / "one.fits") == [origin]
+    inputs = [used.path for used in origin.frames]
+    assert daskcal.open_master(tmp_path / "one.fits").attrs["inputs"] == inputs
+
+
 def test_what_is_written_again_by_hand_does_not_claim_to_be_the_same(
     night: Path, tmp_path: Path
 ) -> None:
