@@ -15,14 +15,19 @@ from daskcal.errors import FrameError, UnitError
 from daskcal.fits import DEFAULT_KEYWORDS, Frame, Unreadable, is_product, scan
 from daskcal.frames.assembled import assembled
 from daskcal.frames.instrument import AmplifierSetup, Instrument
-from daskcal.frames.table import frame_table, header_columns
 from daskcal.frames.units import unit_word
-from daskcal.night.choices import choose_frames, duplicates, others, said
-from daskcal.night.classify import classify
+from daskcal.night.choices import (
+    choose_frames,
+    duplicates,
+    others,
+    with_bad_masters,
+    without_effect,
+)
 from daskcal.night.config import NightConfig, load_config
 from daskcal.night.jobs import Job, Missing, plan_jobs
 from daskcal.night.ledger import Choice
 from daskcal.night.mosaics import lacking_detectors, require_one_detector, unknown_detectors
+from daskcal.night.table import night_table
 from daskcal.strict import strict_keywords
 
 if TYPE_CHECKING:
@@ -160,17 +165,21 @@ def plan_night(
     ours = len(found.frames) - len(frames)
     if not frames:
         raise FrameError(str(raw), "no-image", _nothing(found.unreadable, ours))
-    table = _table(frames, settings, folder)
+    require_one_detector(settings, frames)
+    table = night_table(frames, settings, camera, folder, select)
     names = labels(frames, table, folder)
     globs = [exclude] if isinstance(exclude, str) else list(exclude)
     choices, skipped = choose_frames(table, settings, select, globs, folder, names)
     skipped |= duplicates(frames, skipped, names)
     skipped |= others(table, skipped)
     _require_units(table, skipped, settings)
-    jobs = plan_jobs(settings, table, np.array([i not in skipped for i in range(len(frames))]))
+    used = np.array([i not in skipped for i in range(len(frames))])
+    jobs = plan_jobs(settings, table, used)
+    choices = with_bad_masters(choices, settings, (m.name for m in jobs.missing))
+    choices += jobs.pins.choices(names, used)
     notes = [f"{ours} products of daskcal among the files are left alone"] if ours else []
     notes += [*unknown_detectors(settings, table), *lacking_detectors(table, folder)]
-    notes += [f"{said(choice)} leaves out no frame" for choice in choices if not choice.frames]
+    notes += [without_effect(choice) for choice in choices if not choice.frames]
     return Plan(
         folder,
         settings,
@@ -199,22 +208,6 @@ def _nothing(unreadable: Sequence[Unreadable], ours: int) -> str:
     if ours:
         return f"holds no raw frame, only {ours} products of daskcal"
     return "holds no FITS frame; give the folder with the raw frames"
-
-
-def _table(frames: tuple[Frame, ...], config: NightConfig, folder: Path) -> pd.DataFrame:
-    """The frame table with what the config says of the camera and of types in place."""
-    import pandas as pd
-
-    camera = instrument_of(config)
-    table = frame_table(frames, camera.keywords)
-    headers = pd.DataFrame(header_columns(frames), index=table.index)
-    table = pd.concat([table, headers], axis=1)
-    require_one_detector(config, frames)
-    for name in ("gain", "rdnoise", "detector"):
-        value = getattr(config.instrument, name)
-        if value is not None:
-            table[name] = value
-    return classify(table, config.classify, folder)
 
 
 def _require_units(table: pd.DataFrame, skipped: dict[int, str], config: NightConfig) -> None:
