@@ -8,7 +8,7 @@ from collections.abc import Container, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from daskcal.fits import DEFAULT_KEYWORDS, Frame, Keywords, card_comments, normalise
+from daskcal.fits import DEFAULT_KEYWORDS, CardComments, Frame, Keywords, normalise
 from daskcal.frames.amplifiers import common_value
 from daskcal.frames.assembled import DetectorFrame
 from daskcal.frames.detector_names import name_detectors
@@ -45,7 +45,7 @@ def frame_table(frames: Sequence[Frame], keywords: Keywords = DEFAULT_KEYWORDS) 
     Missing text is ``""``, a missing number NaN, a missing time NaT. Detectors of mosaics are named
     as `name_detectors` says.
     """
-    values = [normalise(frame.header, keywords, card_comments(frame.cards)) for frame in frames]
+    values = [normalise(frame.header, keywords, CardComments(frame.cards)) for frame in frames]
     more = ("unit", "origin_y", "origin_x", "origin_known")
     columns: dict[str, np.ndarray] = {
         name: _column([getattr(v, name) for v in values], name) for name in (*COORDINATES, *more)

@@ -154,7 +154,8 @@ def frame_names(rows: pd.DataFrame) -> list[str]:
 
 def used_masters(jobs: Iterable[Job]) -> set[str]:
     """Names of the masters that a job takes."""
-    return {name for job in jobs for name in job.master_names}
+    shared = {id(job.masters): job.masters for job in jobs}.values()
+    return {name for masters in shared for names in masters.values() for name in names}
 
 
 def _distinct(matched: Matched) -> tuple[Match, ...]:
