@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,6 +33,7 @@ from daskcal.strict import strict_keywords
 
 if TYPE_CHECKING:
     import pandas as pd
+    import xarray as xr
 
 __all__ = ["Job", "Missing", "Plan", "instrument_of", "plan_night"]
 
@@ -79,7 +81,71 @@ class Plan:
 
     def label(self, i: int) -> str:
         """The same, with the detector where its file holds several."""
-        return labels(self.frames[i : i + 1], self.table.iloc[[i]], self.folder)[0]
+        return self._labels[i]
+
+    @cached_property
+    def _labels(self) -> list[str]:
+        return labels(self.frames, self.table, self.folder)
+
+    @strict_keywords
+    def matches(self, select: str | None = None) -> pd.DataFrame:
+        """Every rule that was asked of every candidate for a frame's masters.
+
+        Parameters
+        ----------
+        select : str, optional
+            Condition for the frames, such as ``"filter == 'V'"``: of all frames of a long night the
+            table is long too.
+
+        Returns
+        -------
+        pandas.DataFrame
+            A row for each frame, candidate and rule: ``frame``, the ``product`` that is made of it,
+            ``kind`` of master, ``candidate``, ``rule``, ``passed``, ``found`` and ``wanted`` as
+            texts, ``margin`` (what is left of the tolerance, in its unit; NaN for rules of the yes
+            or no kind), ``chosen`` and ``pinned`` (the candidate is the frame's master; by a pin).
+
+        Raises
+        ------
+        ConfigError
+            The condition cannot be read, or names what no frame has.
+
+        Examples
+        --------
+        >>> table = plan.matches("object == 'M67'")                        # doctest: +SKIP
+        >>> table[~table["passed"] & (table["kind"] == "dark")]            # doctest: +SKIP
+        """
+        from daskcal.night.plan_table import matches_table
+
+        return matches_table(self, select)
+
+    @strict_keywords
+    def to_xarray(self, select: str | None = None) -> xr.Dataset:
+        """The same as arrays over frame, candidate and rule.
+
+        Returns
+        -------
+        xarray.Dataset
+            ``passed`` (1, 0, or -1 where a rule is not asked), ``margin`` and, over frame and
+            candidate alone, ``chosen``; coordinates ``product`` and ``kind``.
+
+        Raises
+        ------
+        ConfigError
+            As of `matches`.
+        """
+        from daskcal.night.plan_table import matches_dataset
+
+        return matches_dataset(self, select)
+
+    def to_json(self) -> str:
+        """The plan for machines: products with inputs, masters and rules; what is missing; effort.
+
+        What `daskcal plan --json` prints.
+        """
+        from daskcal.night.plan_table import plan_json
+
+        return plan_json(self)
 
     def __str__(self) -> str:
         from daskcal.night.plan_text import plan_text

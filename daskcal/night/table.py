@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,7 @@ from daskcal.frames.table import frame_table, header_columns
 from daskcal.masters.rules import KINDS, keyword_column
 from daskcal.night.classify import classify
 from daskcal.night.config import NightConfig
-from daskcal.night.query import parse_query
+from daskcal.night.query import parse_query, query_mask
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,7 +44,8 @@ def night_table(
         A condition of ``[[classify]]`` names a keyword that no frame has.
     """
     table = frame_table(frames, camera.keywords)
-    table = _with_headers(table, frames, config, select)
+    ruled = (rule.keyword for rule in config.match.keywords)
+    table = _with_headers(table, frames, _asked(config, select), ruled)
     for name in ("gain", "rdnoise", "detector"):
         value = getattr(config.instrument, name)
         if value is not None:
@@ -86,20 +87,33 @@ def _asked(config: NightConfig, select: str | None) -> Iterator[str]:
             yield from parse_query(text).names
 
 
+def rows_that_fit(table: pd.DataFrame, frames: Sequence[Frame], condition: str) -> np.ndarray:
+    """Which frames fit a condition, which may name any keyword of their headers; a bool array.
+
+    Raises
+    ------
+    ConfigError
+        It cannot be read, or names what no frame has.
+    """
+    query = parse_query(condition)
+    return query_mask(_with_headers(table, frames, query.names), query)
+
+
 def _with_headers(
-    table: pd.DataFrame, frames: Sequence[Frame], config: NightConfig, select: str | None
+    table: pd.DataFrame, frames: Sequence[Frame], asked: Iterable[str], ruled: Iterable[str] = ()
 ) -> pd.DataFrame:
-    """The table with columns for the header keywords that are asked for.
+    """The table with columns for the header keywords that conditions ask for, and rules name.
 
     For all where a condition asks for one that no frame has: the error then knows what there is.
     """
     import pandas as pd
 
-    asked = {keyword_column(name) for name in _asked(config, select)} - set(table.columns)
-    ruled = {keyword_column(rule.keyword) for rule in config.match.keywords} - set(table.columns)
-    if not asked | ruled:
+    known = set(table.columns)
+    need, rules = ({keyword_column(n) for n in names} - known for names in (asked, ruled))
+    if not need | rules:
         return table
-    columns = header_columns(frames, asked | ruled)
-    if not asked <= set(columns):
+    columns = header_columns(frames, need | rules)
+    if not need <= set(columns):
         columns = header_columns(frames)
+        columns = {name: column for name, column in columns.items() if name not in known}
     return pd.concat([table, pd.DataFrame(columns, index=table.index)], axis=1)
