@@ -148,6 +148,7 @@ def ls(paths: tuple[str, ...]) -> None:
 @click.argument("raw")
 @_config
 @click.option("-o", "--output", metavar="OUT", help="Folder the products would go to.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON, for machines.")
 @_select
 @_exclude
 @_library
@@ -155,6 +156,7 @@ def plan(
     raw: str,
     config: str | None,
     output: str | None,
+    as_json: bool,
     select: str | None,
     exclude: tuple[str, ...],
     library: str | None,
@@ -164,11 +166,11 @@ def plan(
         from daskcal.night.plan import plan_night
 
         found = plan_night(raw, config, select=select, exclude=exclude, library=library)
-        _say(str(found))
+        _say(found.to_json() if as_json else str(found))
         if output is not None:
             from daskcal.night.plan_text import room_text
 
-            _say(room_text(found, Path(output)))
+            _say(room_text(found, Path(output)), err=as_json)
     if found.missing or found.unreadable:
         sys.exit(SKIPPED)
 

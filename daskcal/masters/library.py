@@ -32,10 +32,10 @@ from daskcal.fits.product_header import read_history
 from daskcal.frames.detector_names import safe_name
 from daskcal.frames.master import image_frame, open_master
 from daskcal.frames.table import frame_table, header_name
-from daskcal.masters.groups import KINDS, Kind
+from daskcal.masters.facts import Candidate, Facts
 from daskcal.masters.library_index import RecordIndex
-from daskcal.masters.match import Candidate, Facts
 from daskcal.masters.recorded import facts_of
+from daskcal.masters.rules import KINDS, Kind
 from daskcal.provenance import KEY, Origin
 
 PREFIX = "library/"  # of the names that masters of a library have in a night
@@ -93,10 +93,9 @@ class LibraryMaster:
     rejected: str = ""
     superseded_by: str = ""
 
-    @property
-    def candidate(self) -> Candidate:
-        """For `match`."""
-        return Candidate(self.name, self.kind, Facts.of_row(self.facts))
+    def candidate(self, keywords: Iterable[str] = ()) -> Candidate:
+        """For `match`, with what its header says of the `keywords` of rules."""
+        return Candidate(self.name, self.kind, Facts.of_row(self.facts, keywords))
 
     @property
     def identity(self) -> str:

@@ -18,14 +18,15 @@ from daskcal.fits import scan
 from daskcal.frames.assembled import assembled
 from daskcal.frames.open import report_unreadable
 from daskcal.frames.units import unit_word
-from daskcal.masters.groups import KINDS, Kind
+from daskcal.masters.facts import Candidate, Facts
 from daskcal.masters.library import Library, LibraryMaster, treatment
-from daskcal.masters.match import Candidate, Facts, Match
+from daskcal.masters.match import Match
 from daskcal.masters.matcher import Matcher, table_facts
+from daskcal.masters.rules import KINDS, Kind
 from daskcal.strict import strict_keywords
 
 if TYPE_CHECKING:
-    from daskcal.masters.match import Rules
+    from daskcal.masters.rules import Rules
     from daskcal.night.config import NightConfig
     from daskcal.night.run import Run
 
@@ -58,23 +59,25 @@ class Lender:
     unfit : mapping of str to (str, str)
         Masters that it does not take whatever the rules say, their kind, and why: rejected,
         damaged, treated otherwise than this night's frames.
+    keywords : tuple of str
+        Header keywords that the night's rules ask for.
     """
 
     folder: Path
     masters: dict[str, LibraryMaster]
     unfit: dict[str, tuple[str, str]]
+    keywords: tuple[str, ...] = ()
     _matchers: dict[tuple[Any, ...], Matcher] = field(default_factory=dict, repr=False)
     _lent: dict[tuple[Any, ...], LentMatch] = field(default_factory=dict, repr=False)
 
     def candidates(self, kind: str) -> list[Candidate]:
         """Those of one kind."""
-        return [master.candidate for master in self.masters.values() if master.kind == kind]
+        found = (master for master in self.masters.values() if master.kind == kind)
+        return [master.candidate(self.keywords) for master in found]
 
     def kinds(self, detectors: Collection[str]) -> set[str]:
         """The kinds that it has for one of some detectors."""
-        return {
-            m.kind for m in self.masters.values() if m.candidate.facts.readout.detector in detectors
-        }
+        return {m.kind for m in self.masters.values() if m.facts.get("detector", "") in detectors}
 
     def match(self, frame: Facts, own: Sequence[Candidate], kind: Kind, rules: Rules) -> Match:
         """`match` for a frame that none of the night's `own` masters serves."""
@@ -143,7 +146,8 @@ def lender(
             unfit[master.name] = (master.kind, reason)
         else:
             masters[master.name] = master
-    return Lender(library.folder, masters, unfit)
+    keywords = tuple(rule.keyword for rule in config.match.keywords)
+    return Lender(library.folder, masters, unfit, keywords)
 
 
 def _unfit(
@@ -252,18 +256,21 @@ def library_why(
         The file gives no frame.
     """
     from daskcal.night.config import NightConfig, load_config
-    from daskcal.night.plan import instrument_of, labels, night_table
+    from daskcal.night.plan import instrument_of, labels
+    from daskcal.night.table import night_table
 
     settings = config if isinstance(config, NightConfig) else load_config(_path(config))
     camera = instrument_of(settings)
     found = assembled(scan([frame], hdu=camera.hdu, detectors=True), camera)
     report_unreadable(found, frame)
     folder = Path(frame).absolute().parent
-    table = night_table(found.frames, settings, folder)
+    table = night_table(found.frames, settings, camera, folder)
     lent = lender(library, settings)
     lines = []
     names = labels(found.frames, table, folder)
-    for name, kind, facts in zip(names, table["imagetyp"], table_facts(table), strict=True):
+    for name, kind, facts in zip(
+        names, table["imagetyp"], table_facts(table, lent.keywords), strict=True
+    ):
         lines.append(f"{name}: {kind}")
         for master in KINDS:
             lines += _serving(lent, facts, master, settings)

@@ -21,9 +21,10 @@ from daskcal.night.config import NightConfig
 from daskcal.night.jobs import Job
 from daskcal.night.near import Near, find_frames, read_origins
 from daskcal.night.origins import named_files, origin_of
-from daskcal.night.plan import Plan, instrument_of, night_table
+from daskcal.night.plan import Plan, instrument_of
 from daskcal.night.progress import Watch
 from daskcal.night.run import Run
+from daskcal.night.table import night_table
 from daskcal.products import to_fits
 from daskcal.provenance import Origin, UsedMaster, software
 from daskcal.strict import strict_keywords
@@ -285,7 +286,7 @@ def _plan(origin: Origin, config: NightConfig, frames: Sequence[Frame]) -> _Plan
     of: Any = origin.treated_as
     job = Job(origin.name, of, tuple(range(len(frames))), kinds, origin.scale_dark)
     folder = Path(frames[0].source.path).parent
-    table = night_table(tuple(frames), config, folder)
+    table = night_table(frames, config, instrument_of(config), folder)
     table["imagetyp"] = origin.treated_as
     for name in ("filter", "flat_kind"):  # which rules for names may have said, or the config
         table[name] = str(origin.facts.get(name, ""))

@@ -12,7 +12,8 @@ from typing import Any
 from daskcal.errors import FrameError
 from daskcal.fits.product_header import read_history
 from daskcal.frames.master import image_frame
-from daskcal.masters.match import Candidate, Facts, match
+from daskcal.masters.facts import Candidate, Facts
+from daskcal.masters.match import match
 from daskcal.night.config import NightConfig
 from daskcal.night.near import Located, Near, find_frames, read_origins
 from daskcal.night.plan import instrument_of

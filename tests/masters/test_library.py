@@ -46,8 +46,8 @@ def test_masters_are_known_by_their_headers(library: Library, made: Path) -> Non
     assert {m.night for m in masters} == {"2024-02-29"}
     dark = masters[1]
     assert Path(dark.path).read_bytes() == (made / "dark_60s.fits").read_bytes()
-    assert dark.candidate.facts.darktime == 60
-    assert dark.candidate.facts.readout.shape == small_night.SHAPE
+    assert dark.candidate().facts.darktime == 60
+    assert dark.candidate().facts.readout.shape == small_night.SHAPE
     assert dark.facts["hdr_object"] == "M 67"
     assert dark.steps[0] == "subtract_bias"
     assert len(dark.frames) == 3
