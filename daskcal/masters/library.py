@@ -43,6 +43,7 @@ UNDATED = "undated"
 
 _log = logging.getLogger(__name__)
 _NAME = re.compile(r"[^.][^/]*-([0-9a-f]{12})\.fits")
+_INDEX = "index.sqlite"
 _REJECTED = ".rejected.json"
 _TREATMENT = ("crosstalk", "overscan", "linearity", "trim", "gain_ratios", "output")
 _NOON = datetime.timedelta(hours=12)
@@ -115,7 +116,16 @@ class LibraryMaster:
         except OSError as error:
             reason = f"cannot be read: {error.strerror or error}"
             raise FrameError(self.path, "unreadable", reason) from error
-        if not checksum.startswith(_digits(self.name)):
+        return self._sound(checksum)
+
+    def open(self) -> xr.Dataset:
+        """The master, as `open_master` opens it, under its name, its content verified."""
+        master = open_master(self.path).assign_attrs(file=self.name)
+        self._sound(master.attrs["checksum"])
+        return master
+
+    def _sound(self, checksum: str) -> str:
+        if not _fits(self.name, checksum):
             raise FrameError(
                 self.path,
                 "changed",
@@ -123,10 +133,6 @@ class LibraryMaster:
                 "name says: it was changed or is damaged; put it back, or remove it",
             )
         return checksum
-
-    def open(self) -> xr.Dataset:
-        """The master, as `open_master` opens it, under its name."""
-        return open_master(self.path).assign_attrs(file=self.name)
 
 
 class Library:
@@ -141,6 +147,8 @@ class Library:
     ----------
     damaged : dict of str to str
         Masters that `check` found to have another content than they had, by name, and how.
+    checksums : dict of str to str
+        SHA-256 of those that it found sound.
 
     Raises
     ------
@@ -166,11 +174,12 @@ class Library:
         if self.folder.exists() and not self.folder.is_dir():
             raise OutputError(f"{self.folder} is not a folder; a library of masters is one")
         self.damaged: dict[str, str] = {}
+        self.checksums: dict[str, str] = {}
 
     def masters(self) -> tuple[LibraryMaster, ...]:
         """All masters, rejected ones too, by name. Files that give none are passed over."""
         files = self._files()
-        with closing(RecordIndex(self.folder / "index.sqlite")) as index:
+        with closing(RecordIndex(self.folder / _INDEX, "headers")) as index:
             found = self._from_index(index.known(files))
             fresh = {name: _recorded(self.folder, name) for name in files if name not in found}
             index.store({name: _stored(master) for name, master in fresh.items()}, files)
@@ -186,15 +195,23 @@ class Library:
         return found
 
     def check(self, masters: Iterable[LibraryMaster]) -> bool:
-        """Read some masters as a whole; whether one of them is damaged, which `damaged` names."""
-        found = {}
-        for master in masters:
-            try:
-                master.check()
-            except FrameError as error:
-                found[master.name] = str(error)
-        self.damaged |= found
-        return bool(found)
+        """Read some masters as a whole, but for those that were read before and are as they were.
+
+        Whether one of them is damaged, which `damaged` then names; `checksums` has the others.
+        """
+        before, files = set(self.damaged), self._files()
+        with closing(RecordIndex(self.folder / _INDEX, "checksums")) as index:
+            known, fresh = index.known(files), {}
+            for master in masters:
+                checksum = known.get(master.name, "")
+                try:
+                    if not _fits(master.name, checksum):
+                        checksum = fresh[master.name] = master.check()
+                    self.checksums[master.name] = checksum
+                except FrameError as error:
+                    self.damaged[master.name] = str(error)
+            index.store({name: fresh[name] for name in fresh if name in files}, files)
+        return set(self.damaged) != before
 
     def add(self, path: str | PathLike[str]) -> tuple[LibraryMaster, bool]:
         """Put a master into the library; it stays where it is, too.
@@ -369,6 +386,10 @@ def night_of(begin: str) -> str:
         return (datetime.datetime.fromisoformat(begin) - _NOON).date().isoformat()
     except ValueError:
         return UNDATED
+
+
+def _fits(name: str, checksum: str) -> bool:
+    return bool(checksum) and checksum.startswith(_digits(name))
 
 
 def _digits(name: str) -> str:

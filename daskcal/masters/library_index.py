@@ -7,6 +7,7 @@ import logging
 import sqlite3
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 _log = logging.getLogger(__name__)
 _VERSION = 1  # of what is stored; to be raised whenever the same file gives another record
@@ -16,14 +17,14 @@ State = tuple[int, int]  # size and time of change of a file
 
 
 class RecordIndex:
-    """Texts by the names of files, as long as those keep their size and time.
+    """Texts by the names of files, as long as those keep their size and time, in one table.
 
     Whatever is wrong with its file (missing, damaged, locked, not to be written, on NFS without
     locks), it knows nothing, keeps nothing, and raises nothing; a damaged one is begun anew.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, table: Literal["headers", "checksums"]) -> None:
+        self.path, self.table = path, table
         self._base: sqlite3.Connection | None = None
         if not path.parent.is_dir():
             return
@@ -39,10 +40,11 @@ class RecordIndex:
         self._base = base = sqlite3.connect(self.path, timeout=_BUSY_SECONDS)
         if base.execute("PRAGMA user_version").fetchone()[0] != _VERSION:
             with base:
-                base.execute("DROP TABLE IF EXISTS records")
+                for table in ("headers", "checksums"):
+                    base.execute(f"DROP TABLE IF EXISTS {table}")
                 base.execute(f"PRAGMA user_version = {_VERSION}")
         base.execute(
-            "CREATE TABLE IF NOT EXISTS records"
+            f"CREATE TABLE IF NOT EXISTS {self.table}"
             " (name TEXT PRIMARY KEY, size INTEGER, mtime_ns INTEGER, record TEXT)"
         )
 
@@ -51,7 +53,9 @@ class RecordIndex:
         if self._base is None:
             return {}
         try:
-            rows = self._base.execute("SELECT name, size, mtime_ns, record FROM records").fetchall()
+            rows = self._base.execute(
+                f"SELECT name, size, mtime_ns, record FROM {self.table}"
+            ).fetchall()
         except sqlite3.Error as error:
             self._give_up(error)
             return {}
@@ -66,14 +70,14 @@ class RecordIndex:
         if self._base is None:
             return
         try:
-            names = [name for (name,) in self._base.execute("SELECT name FROM records")]
+            names = [name for (name,) in self._base.execute(f"SELECT name FROM {self.table}")]
             lost = [(name,) for name in names if name not in files]
             if not fresh and not lost:
                 return
             with self._base:
-                self._base.executemany("DELETE FROM records WHERE name = ?", lost)
+                self._base.executemany(f"DELETE FROM {self.table} WHERE name = ?", lost)
                 self._base.executemany(
-                    "INSERT OR REPLACE INTO records VALUES (?, ?, ?, ?)",
+                    f"INSERT OR REPLACE INTO {self.table} VALUES (?, ?, ?, ?)",
                     [(name, *files[name], text) for name, text in fresh.items()],
                 )
         except sqlite3.Error as error:

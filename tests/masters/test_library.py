@@ -88,7 +88,7 @@ def test_an_index_that_is_lost_damaged_or_stale_costs_nothing(library: Library) 
     index.unlink()
     assert library.masters() == expected
     with sqlite3.connect(index) as base:
-        base.execute("UPDATE records SET record = '{\"kind\": 3}' WHERE name LIKE '%bias%'")
+        base.execute("UPDATE headers SET record = '{\"kind\": 3}' WHERE name LIKE '%bias%'")
     assert library.masters() == expected
     os.unlink(expected[0].path)
     assert library.masters() == expected[1:]
@@ -193,6 +193,25 @@ def test_a_changed_file_is_found_when_it_is_used(library: Library) -> None:
         bias.check()
     assert library.check([bias])
     assert list(library.damaged) == [bias.name]
+
+
+def test_what_was_read_once_is_not_read_again(
+    library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    masters = library.masters()
+    assert not library.check(masters)
+    expected = library.checksums
+
+    def read(path: str) -> str:
+        raise AssertionError(f"{path} is read")
+
+    monkeypatch.setattr("daskcal.masters.library.file_checksum", read)
+    again = Library(library.folder)
+    assert not again.check(masters)
+    assert again.checksums == expected
+    os.utime(masters[0].path)
+    with pytest.raises(AssertionError, match=r"bias-.* is read"):
+        again.check(masters)
 
 
 def _add_all(folder: str, paths: list[str]) -> None:
