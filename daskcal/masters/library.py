@@ -8,7 +8,6 @@ of its content is verified when it is used. A ``.rejected.json`` beside it takes
 from __future__ import annotations
 
 import contextlib
-import datetime
 import json
 import logging
 import os
@@ -17,122 +16,29 @@ import secrets
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
-from typing import Any
-
-import xarray as xr
 
 from daskcal.atomic import write_atomically
 from daskcal.errors import ArgumentError, FrameError, OutputError, nearest
-from daskcal.fits import Frame, normalise
 from daskcal.fits.checksum import file_checksum
-from daskcal.fits.product_header import read_history
 from daskcal.frames.detector_names import safe_name
-from daskcal.frames.master import image_frame, open_master
-from daskcal.frames.table import frame_table, header_name
-from daskcal.masters.facts import Candidate, Facts
+from daskcal.frames.master import image_frame
 from daskcal.masters.library_index import RecordIndex
-from daskcal.masters.recorded import facts_of
-from daskcal.masters.rules import KINDS, Kind
-from daskcal.provenance import KEY, Origin
-
-PREFIX = "library/"  # of the names that masters of a library have in a night
-UNDATED = "undated"
+from daskcal.masters.library_master import (
+    NAME,
+    PREFIX,
+    LibraryMaster,
+    described,
+    restored,
+    stored,
+    treatment,
+)
 
 _log = logging.getLogger(__name__)
-_NAME = re.compile(r"[^.][^/]*-([0-9a-f]{12})\.fits")
 _INDEX = "index.sqlite"
 _REJECTED = ".rejected.json"
-_TREATMENT = ("crosstalk", "overscan", "linearity", "trim", "gain_ratios", "output")
-_NOON = datetime.timedelta(hours=12)
-
-
-@dataclass(frozen=True, slots=True)
-class LibraryMaster:
-    """One master of a library.
-
-    Attributes
-    ----------
-    name : str
-        ``library/NIGHT/FILE``, as plans and ledgers call it.
-    path : str
-        Its file.
-    kind : str
-        ``bias``, ``dark`` or ``flat``.
-    night : str
-        The date on which its night began: UTC, from noon to noon; ``undated`` where not known.
-    key : str
-        Of all that it was made of (``DASKKEY``); "" where its header has none.
-    facts : mapping
-        What rules look at: a row of the frame table, with its header cards as ``hdr_<name>``.
-    config : mapping
-        What of a config it was made with; empty for another program's.
-    steps : tuple of str
-        What was done to its frames; empty where that is not known.
-    unit : str
-        Of its pixels.
-    frames : tuple of str
-        Fingerprints of what it was made of.
-    rejected : str
-        Why it is not used; "" for a good one.
-    superseded_by : str
-        The name of the master that took its place.
-    """
-
-    name: str
-    path: str
-    kind: Kind
-    night: str
-    key: str = ""
-    facts: Mapping[str, Any] = field(default_factory=dict)
-    config: Mapping[str, Any] = field(default_factory=dict)
-    steps: tuple[str, ...] = ()
-    unit: str = ""
-    frames: tuple[str, ...] = ()
-    rejected: str = ""
-    superseded_by: str = ""
-
-    def candidate(self, keywords: Iterable[str] = ()) -> Candidate:
-        """For `match`, with what its header says of the `keywords` of rules."""
-        return Candidate(self.name, self.kind, Facts.of_row(self.facts, keywords))
-
-    @property
-    def identity(self) -> str:
-        """Its key; of another program's master, what its name says of its content."""
-        return self.key or _digits(self.name)
-
-    def check(self) -> str:
-        """The SHA-256 of its file.
-
-        Raises
-        ------
-        FrameError
-            It is not the one in its name: the file was changed or is damaged.
-        """
-        try:
-            checksum = file_checksum(self.path)
-        except OSError as error:
-            reason = f"cannot be read: {error.strerror or error}"
-            raise FrameError(self.path, "unreadable", reason) from error
-        return self._sound(checksum)
-
-    def open(self) -> xr.Dataset:
-        """The master, as `open_master` opens it, under its name, its content verified."""
-        master = open_master(self.path).assign_attrs(file=self.name)
-        self._sound(master.attrs["checksum"])
-        return master
-
-    def _sound(self, checksum: str) -> str:
-        if not _fits(self.name, checksum):
-            raise FrameError(
-                self.path,
-                "changed",
-                f"its SHA-256 begins with {checksum[:12]}, not with {_digits(self.name)} as its "
-                "name says: it was changed or is damaged; put it back, or remove it",
-            )
-        return checksum
 
 
 class Library:
@@ -182,7 +88,7 @@ class Library:
         with closing(RecordIndex(self.folder / _INDEX, "headers")) as index:
             found = self._from_index(index.known(files))
             fresh = {name: _recorded(self.folder, name) for name in files if name not in found}
-            index.store({name: _stored(master) for name, master in fresh.items()}, files)
+            index.store({name: stored(master) for name, master in fresh.items()}, files)
         every = sorted((found | fresh).items())
         return tuple(self._judged(master) for _, master in every if master is not None)
 
@@ -191,7 +97,7 @@ class Library:
         found = {}
         for name, record in records.items():
             with contextlib.suppress(ValueError, TypeError, KeyError):
-                found[name] = _restored(self.folder, name, record)
+                found[name] = restored(self.folder, name, record)
         return found
 
     def check(self, masters: Iterable[LibraryMaster]) -> bool:
@@ -205,7 +111,7 @@ class Library:
             for master in masters:
                 checksum = known.get(master.name, "")
                 try:
-                    if not _fits(master.name, checksum):
+                    if not master.fits(checksum):
                         checksum = fresh[master.name] = master.check()
                     self.checksums[master.name] = checksum
                 except FrameError as error:
@@ -240,7 +146,7 @@ class Library:
         source = Path(path)
         image = image_frame(str(source))
         checksum = file_checksum(source)
-        draft = _described(image, f"{PREFIX}x/x-{checksum[:12]}.fits")
+        draft = described(image, f"{PREFIX}x/x-{checksum[:12]}.fits")
         stem = safe_name(re.sub(r"-[0-9a-f]{12}$", "", source.name.removesuffix(".fits")))
         place = f"{draft.night}/{stem}-{checksum[:12]}.fits"
         new = self._put(source, self.folder / place, checksum)
@@ -301,7 +207,7 @@ class Library:
         for night in _entries(self.folder):
             if night.is_dir() and not night.name.startswith("."):
                 for file in _entries(Path(night.path)):
-                    if _NAME.fullmatch(file.name) and file.is_file():
+                    if NAME.fullmatch(file.name) and file.is_file():
                         status = file.stat()
                         name = f"{PREFIX}{night.name}/{file.name}"
                         found[name] = (status.st_size, status.st_mtime_ns)
@@ -375,28 +281,6 @@ class Library:
                 self._write_rejection(other, f"superseded by {mine.name}", mine.name)
 
 
-def treatment(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a config frames and their masters must have in common."""
-    return {name: config[name] for name in _TREATMENT if name in config}
-
-
-def night_of(begin: str) -> str:
-    """The date on which the night of a time (ISO, UTC) began: from noon to noon."""
-    try:
-        return (datetime.datetime.fromisoformat(begin) - _NOON).date().isoformat()
-    except ValueError:
-        return UNDATED
-
-
-def _fits(name: str, checksum: str) -> bool:
-    return bool(checksum) and checksum.startswith(_digits(name))
-
-
-def _digits(name: str) -> str:
-    found = _NAME.fullmatch(name.rsplit("/", 1)[-1])
-    return found[1] if found else ""
-
-
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(folder) as entries:
@@ -422,63 +306,15 @@ def _copy(source: Path, target: Path, checksum: str) -> None:
             part.unlink()
 
 
-# --- headers -------------------------------------------------------------------------------------
-
-
 def _recorded(folder: Path, name: str) -> LibraryMaster | None:
     """What the header of a file says; None where it gives no master."""
     path = folder / name.removeprefix(PREFIX)
     try:
-        found = _described(image_frame(str(path)), name)
+        found = described(image_frame(str(path)), name)
         return replace(found, path=str(path), night=name.split("/")[1])
     except FrameError as error:
         _log.warning("passed over in the library: %s", error)
         return None
-
-
-def _described(image: Frame, name: str) -> LibraryMaster:
-    values = normalise(image.header)
-    lines = read_history(image.cards) if "DASKCAL" in image.header else []
-    origin = Origin.of_lines(lines)
-    kind = origin.kind if origin else values.imagetyp
-    if kind not in KINDS:
-        raise FrameError(
-            image.source.path,
-            "unsupported",
-            f"is no master bias, dark or flat: its type is {kind or 'unknown'!r}",
-            image.source.hdu,
-        )
-    row = frame_table([image])
-    facts = dict(origin.facts) if origin else facts_of(row)
-    begin = str(image.header.get("DATE-BEG", "")) or str(facts.get("date_obs", ""))
-    cards = {header_name(key): value for key, value in image.header.items()}
-    return LibraryMaster(
-        name=name,
-        path=image.source.path,
-        kind=kind,
-        night=night_of(begin),
-        key=str(image.header.get(KEY, "")),
-        facts=cards | facts,
-        config=dict(origin.config) if origin else {},
-        steps=tuple(step for line in lines if (step := json.loads(line).get("step"))),
-        unit=values.unit,
-        frames=tuple(used.fingerprint for used in origin.frames) if origin else (),
-    )
-
-
-def _stored(master: LibraryMaster | None) -> str:
-    return "" if master is None else json.dumps(asdict(master))
-
-
-def _restored(folder: Path, name: str, record: str) -> LibraryMaster | None:
-    """A master from the index; the folder may have moved since."""
-    if not record:
-        return None
-    values = json.loads(record)
-    for key in ("steps", "frames"):
-        values[key] = tuple(values[key])
-    values["path"] = str(folder / name.removeprefix(PREFIX))
-    return LibraryMaster(**values)
 
 
 def listing(masters: Sequence[LibraryMaster]) -> str:

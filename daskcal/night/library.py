@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from os import PathLike, fspath
@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import xarray as xr
 
 from daskcal.errors import DaskcalError
 from daskcal.fits import scan
@@ -19,7 +18,8 @@ from daskcal.frames.assembled import assembled
 from daskcal.frames.open import report_unreadable
 from daskcal.frames.units import unit_word
 from daskcal.masters.facts import Candidate, Facts
-from daskcal.masters.library import Library, LibraryMaster, treatment
+from daskcal.masters.library import Library
+from daskcal.masters.library_master import LibraryMaster, treatment
 from daskcal.masters.match import Match
 from daskcal.masters.matcher import Matcher, table_facts
 from daskcal.masters.rules import KINDS, Kind
@@ -59,6 +59,8 @@ class Lender:
     unfit : mapping of str to (str, str)
         Masters that it does not take whatever the rules say, their kind, and why: rejected,
         damaged, treated otherwise than this night's frames.
+    checksums : mapping of str to str
+        SHA-256 of those that were found sound.
     keywords : tuple of str
         Header keywords that the night's rules ask for.
     """
@@ -66,6 +68,7 @@ class Lender:
     folder: Path
     masters: dict[str, LibraryMaster]
     unfit: dict[str, tuple[str, str]]
+    checksums: Mapping[str, str] = field(default_factory=dict)
     keywords: tuple[str, ...] = ()
     _matchers: dict[tuple[Any, ...], Matcher] = field(default_factory=dict, repr=False)
     _lent: dict[tuple[Any, ...], LentMatch] = field(default_factory=dict, repr=False)
@@ -106,9 +109,12 @@ class Lender:
             and [other.facts.get(key) for key in _OF_A_MOSAIC] == way
         ]  # fmt: skip
 
-    def open(self, name: str) -> xr.Dataset:
-        """A master, its content verified."""
-        return self.masters[name].open()
+    def taken(self, names: Collection[str], mosaics: bool) -> list[LibraryMaster]:
+        """The library's among some masters, and with `mosaics` the flats of their mosaics."""
+        mine = sorted(set(names) & set(self.masters))
+        flats = [name for name in mine if mosaics and self.masters[name].kind == "flat"]
+        every = dict.fromkeys([*mine, *(one for name in flats for one in self.of_mosaic(name))])
+        return [self.masters[name] for name in every]
 
     def keys(self) -> dict[str, str]:
         """What stands for each master in the keys of products."""
@@ -146,7 +152,7 @@ def lender(
         else:
             masters[master.name] = master
     keywords = tuple(rule.keyword for rule in config.match.keywords)
-    return Lender(library.folder, masters, unfit, keywords)
+    return Lender(library.folder, masters, unfit, library.checksums, keywords)
 
 
 def _unfit(
@@ -195,6 +201,7 @@ def _from(night: str, apart: float | None) -> str:
 def shelve(run: Run, folder: Path) -> Iterator[str]:
     """Add a run's good masters to the library; what there is to say of it."""
     library = Library(folder)
+    held = {master.digits: master for master in library.masters()}
     warned = {
         gate.product for gate in run.record.gates if gate.verdict != "pass" and not gate.frame
     }
@@ -208,8 +215,12 @@ def shelve(run: Run, folder: Path) -> Iterator[str]:
                 "`daskcal library add` adds it all the same"
             )
             continue
+        known = held.get(entry.checksum[:12])
         try:
-            master, new = library.add(run.folder / entry.name)
+            if known is not None and not known.superseded_by:
+                master, new = known, False  # without reading it
+            else:
+                master, new = library.add(run.folder / entry.name)
         except DaskcalError as error:
             yield f"{entry.name} could not be added to the library: {error}"
             continue
@@ -267,9 +278,8 @@ def library_why(
     lent = lender(library, settings)
     lines = []
     names = labels(found.frames, table, folder)
-    for name, kind, facts in zip(
-        names, table["imagetyp"], table_facts(table, lent.keywords), strict=True
-    ):
+    every = table_facts(table, lent.keywords)
+    for name, kind, facts in zip(names, table["imagetyp"], every, strict=True):
         lines.append(f"{name}: {kind}")
         for master in KINDS:
             lines += _serving(lent, facts, master, settings)

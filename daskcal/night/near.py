@@ -18,7 +18,7 @@ from daskcal.fits.product_header import read_history
 from daskcal.frames.assembled import assembled
 from daskcal.frames.instrument import Instrument
 from daskcal.frames.master import image_frame
-from daskcal.masters.library import PREFIX
+from daskcal.masters.library_master import PREFIX
 from daskcal.night.ledger import Ledger, ProductEntry, read_ledger
 from daskcal.provenance import KEY, Origin, UsedFrame, UsedMaster
 

@@ -125,8 +125,8 @@ def _plan(
         plan = plan_night(raw, config, select=select, exclude=exclude, library=library)
         if plan.library is None or library is None:
             return plan
-        taken = used_masters(plan.jobs) & set(plan.library.masters)
-        if not library.check(plan.library.masters[name] for name in sorted(taken)):
+        together = plan.config.flat.normalise_over == "mosaic"
+        if not library.check(plan.library.taken(used_masters(plan.jobs), together)):
             return replace(plan, messages=(*plan.messages, *library.damaged.values()))
 
 
@@ -253,15 +253,11 @@ class Run:
         """Open what a job takes from the library."""
         if (library := self.plan.library) is None:
             return
-        names = dict.fromkeys(job.master_names)
-        if self.flats.wanted:
-            names |= dict.fromkeys(n for f in job.masters.get("flat", ())
-                                   for n in self.flats.together(f))  # fmt: skip
-        for name in names:
-            if name in library.masters and name not in self.opened:
-                self.opened[name] = library.open(name)
-                self.record.lent[name] = self.opened[name].attrs["checksum"]
-                self.keys[name] = library.masters[name].identity
+        for master in library.taken(job.master_names, self.flats.wanted):
+            if master.name not in self.opened:
+                self.opened[master.name] = master.open()
+                self.record.lent[master.name] = self.opened[master.name].attrs["checksum"]
+                self.keys[master.name] = master.identity
 
     def raw(self, chosen: Sequence[int]) -> xr.Dataset:
         """Some of the night's frames, opened lazily."""

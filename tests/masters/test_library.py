@@ -16,7 +16,8 @@ from click.testing import CliRunner
 import daskcal
 from daskcal.cli import main
 from daskcal.errors import ArgumentError, FrameError, OutputError
-from daskcal.masters.library import UNDATED, Library, night_of
+from daskcal.masters.library import Library
+from daskcal.masters.library_master import UNDATED, night_of
 
 
 @pytest.fixture(scope="module")
@@ -205,7 +206,7 @@ def test_what_was_read_once_is_not_read_again(
     def read(path: str) -> str:
         raise AssertionError(f"{path} is read")
 
-    monkeypatch.setattr("daskcal.masters.library.file_checksum", read)
+    monkeypatch.setattr("daskcal.masters.library_master.file_checksum", read)
     again = Library(library.folder)
     assert not again.check(masters)
     assert again.checksums == expected
