@@ -139,7 +139,7 @@ def plan_jobs(config: NightConfig, table: pd.DataFrame, used: np.ndarray) -> Job
     builder = _Builder(config, table, used)
     builder.masters()
     builder.science()
-    builder.pins.check(builder.candidates)
+    builder.pins.check(builder.nameable)
     builder.refuse_odd_ones()
     return Jobs(tuple(builder.jobs), tuple(builder.missing), tuple(builder.messages), builder.pins)
 
@@ -288,7 +288,12 @@ class _Builder:
         match, facts = matcher.match, self.facts
         if not self.pins.given:
             return [match(facts[i]) for i in frames]
-        return [self.pins.match(i, need, match(facts[i]), matcher) for i in frames]
+        known = self.nameable(need)
+        return [self.pins.match(i, need, match(facts[i]), matcher, known) for i in frames]
+
+    def nameable(self, kind: MasterKind) -> Sequence[Candidate]:
+        """The masters of a kind that a pin may name."""
+        return self.candidates[kind]
 
     def _needs(self, kind: Kind, need: MasterKind) -> bool:
         if ORDER.index(need) >= ORDER.index(kind):

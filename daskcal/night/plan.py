@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from daskcal.errors import FrameError, UnitError
-from daskcal.fits import DEFAULT_KEYWORDS, Frame, Unreadable, is_product, scan
+from daskcal.fits import Frame, Unreadable, is_product, scan
 from daskcal.frames.assembled import assembled
-from daskcal.frames.instrument import AmplifierSetup, Instrument
 from daskcal.frames.units import unit_word
 from daskcal.night.choices import (
     choose_frames,
@@ -28,14 +27,14 @@ from daskcal.night.config import NightConfig, load_config
 from daskcal.night.jobs import Job, Missing, plan_jobs
 from daskcal.night.ledger import Choice
 from daskcal.night.mosaics import lacking_detectors, require_one_detector, unknown_detectors
-from daskcal.night.table import night_table
+from daskcal.night.table import instrument_of, night_table
 from daskcal.strict import strict_keywords
 
 if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
-__all__ = ["Job", "Missing", "Plan", "instrument_of", "plan_night"]
+__all__ = ["Job", "Missing", "Plan", "instrument_of", "night_table", "plan_night"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,23 +168,6 @@ def labels(frames: Sequence[Frame], table: pd.DataFrame, folder: Path) -> list[s
     ]
 
 
-def instrument_of(config: NightConfig) -> Instrument:
-    """The camera that a config describes."""
-    given = config.instrument
-    aliases = {name: list(keys) for name, keys in config.keywords.items()}
-    return Instrument(
-        name=given.name or "",
-        unit=given.unit,
-        gain=given.gain,
-        rdnoise=given.rdnoise,
-        saturation=given.saturation,
-        bias_level=given.bias_level,
-        hdu=given.hdu,
-        keywords=DEFAULT_KEYWORDS.extended(aliases, dict(config.types)),
-        amplifiers=tuple(AmplifierSetup(**dict(each)) for each in given.amplifiers),
-    )
-
-
 @strict_keywords
 def plan_night(
     raw: str | PathLike[str],
@@ -232,7 +214,7 @@ def plan_night(
     if not frames:
         raise FrameError(str(raw), "no-image", _nothing(found.unreadable, ours))
     require_one_detector(settings, frames)
-    table = night_table(frames, settings, camera, folder, select)
+    table = night_table(frames, settings, folder, select)
     names = labels(frames, table, folder)
     globs = [exclude] if isinstance(exclude, str) else list(exclude)
     choices, skipped = choose_frames(table, settings, select, globs, folder, names)
