@@ -28,6 +28,7 @@ from daskcal.night.jobs import Job, Missing, plan_jobs
 from daskcal.night.ledger import Choice
 from daskcal.night.mosaics import lacking_detectors, require_one_detector, unknown_detectors
 from daskcal.night.table import instrument_of, night_table
+from daskcal.printable import one_line
 from daskcal.strict import strict_keywords
 
 if TYPE_CHECKING:
@@ -163,7 +164,7 @@ def relative(path: str, folder: Path) -> str:
 def labels(frames: Sequence[Frame], table: pd.DataFrame, folder: Path) -> list[str]:
     """What people call frames: the path below the night's folder, and the detector of mosaics."""
     return [
-        relative(frame.source.path, folder) + (f" [{detector}]" if frame.of > 1 else "")
+        one_line(relative(frame.source.path, folder) + (f" [{detector}]" if frame.of > 1 else ""))
         for frame, detector in zip(frames, table["detector"], strict=True)
     ]
 
