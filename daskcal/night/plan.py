@@ -77,6 +77,8 @@ class Plan:
 
     def config_of(self, job: Job) -> NightConfig:
         """The config that holds for the detector of a job."""
+        if not self.config.detectors:
+            return self.config
         return self.config.of_detector(self.table["detector"].iloc[job.frames[0]])
 
     def label(self, i: int) -> str:
