@@ -17,6 +17,22 @@ from daskcal.masters.rules import KINDS, Kind, State
 EXPOSURE_RTOL = 1e-3
 GAIN_RTOL = 1e-5  # a float32 in one header, a decimal in the next
 
+__all__ = [
+    "KINDS",
+    "READOUT_COLUMNS",
+    "Kind",
+    "MasterGroup",
+    "MasterKey",
+    "Readout",
+    "exposure_text",
+    "group_masters",
+    "largest",
+    "name_groups",
+    "safe_name",
+    "same_gain",
+    "same_number",
+]
+
 _MAX_NAME = 120
 READOUT_COLUMNS = (
     "detector",

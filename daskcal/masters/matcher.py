@@ -17,13 +17,13 @@ from daskcal.masters.verdicts import Passing, lasting
 if TYPE_CHECKING:
     import pandas as pd
 
-COLUMNS = (*READOUT_COLUMNS, "darktime", "exptime", "filter", "flat_kind", "ccd_temp")
+COLUMNS = (*READOUT_COLUMNS, "darktime", "exptime", "filter", "flat_kind", "ccd_temp", "date_obs")
 
 
 def table_facts(table: pd.DataFrame, keywords: Sequence[str] = ()) -> list[Facts]:
     """What the rules look at of each row of the frame table."""
     wanted = dict.fromkeys((*COLUMNS, *map(keyword_column, keywords)))
-    names = [name for name in wanted if name in table.columns]
+    names = [name for name in wanted if name in table.columns and name != "date_obs"]
     dates = np.full(len(table), UNKNOWN_TIME)
     if "date_obs" in table.columns:
         dates = table["date_obs"].to_numpy().astype("datetime64[us]")

@@ -145,7 +145,7 @@ def plan_jobs(
     builder = _Builder(config, table, used, library)
     builder.masters()
     builder.science()
-    builder.pins.check(builder.candidates)
+    builder.pins.check(builder.nameable)
     builder.refuse_odd_ones()
     return Jobs(tuple(builder.jobs), tuple(builder.missing), tuple(builder.messages), builder.pins)
 
@@ -306,8 +306,15 @@ class _Builder:
             ]
         if not self.pins.given:
             return found
-        pinned = self.pins.match
-        return [pinned(i, need, m, matcher) for i, m in zip(frames, found, strict=True)]
+        known = self.nameable(need)
+        return [
+            self.pins.match(i, need, m, matcher, known) for i, m in zip(frames, found, strict=True)
+        ]
+
+    def nameable(self, kind: MasterKind) -> Sequence[Candidate]:
+        """The masters of a kind that a pin may name."""
+        lent = self.library.candidates(kind) if self.library else []
+        return [*self.candidates[kind], *lent]
 
     def _needs(self, kind: Kind, need: MasterKind) -> bool:
         if ORDER.index(need) >= ORDER.index(kind):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -48,8 +48,10 @@ class Pins:
                 if getattr(one, kind):
                     self.number[kind][self.fits[n]] = n
 
-    def match(self, i: int, need: Kind, by_rules: Match, matcher: Matcher) -> Match:
-        """The match of frame `i`: the pinned one, or the one `by_rules`.
+    def match(
+        self, i: int, need: Kind, by_rules: Match, matcher: Matcher, known: Sequence[Candidate]
+    ) -> Match:
+        """The match of frame `i`: with the master pinned, of those that are `known`, or `by_rules`.
 
         Raises
         ------
@@ -62,19 +64,19 @@ class Pins:
         found = self._matches.get((number, by_rules))
         if found is None:
             one = self.given[number]
-            chosen = named(one, need, matcher.candidates)
-            found = pin(
-                chosen, one.said(need), by_rules.frame, matcher.candidates, need, matcher.rules
-            )
+            chosen = named(one, need, known)
+            own = matcher.candidates
+            every = own if chosen in own else (*own, chosen)
+            found = pin(chosen, one.said(need), by_rules.frame, every, need, matcher.rules)
             self._matches[number, by_rules] = found
         return found
 
-    def check(self, candidates: Mapping[str, Iterable[Candidate]]) -> None:
-        """Raise a `ConfigError` where a pin names none of the masters, by kind."""
+    def check(self, known: Callable[[Kind], Sequence[Candidate]]) -> None:
+        """Raise a `ConfigError` where a pin names none of the masters that are known of a kind."""
         for one in self.given:
             for kind in KINDS:
                 if getattr(one, kind):
-                    named(one, kind, candidates[kind])
+                    named(one, kind, known(kind))
 
     def choices(self, names: Sequence[str], used: np.ndarray) -> tuple[Choice, ...]:
         """Records of the pins for the ledger, each with the frames that it fits."""

@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from daskcal.errors import FrameError, UnitError
-from daskcal.fits import DEFAULT_KEYWORDS, Frame, Unreadable, is_product, scan
+from daskcal.fits import Frame, Unreadable, is_product, scan
 from daskcal.frames.assembled import assembled
-from daskcal.frames.instrument import AmplifierSetup, Instrument
 from daskcal.frames.units import unit_word
 from daskcal.masters.library import Library
 from daskcal.night.choices import (
@@ -30,14 +29,15 @@ from daskcal.night.jobs import Job, Missing, plan_jobs
 from daskcal.night.ledger import Choice
 from daskcal.night.library import Lender, lender
 from daskcal.night.mosaics import lacking_detectors, require_one_detector, unknown_detectors
-from daskcal.night.table import night_table
+from daskcal.night.table import instrument_of, night_table
+from daskcal.printable import one_line
 from daskcal.strict import strict_keywords
 
 if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
-__all__ = ["Job", "Missing", "Plan", "instrument_of", "plan_night"]
+__all__ = ["Job", "Missing", "Plan", "instrument_of", "night_table", "plan_night"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +82,8 @@ class Plan:
 
     def config_of(self, job: Job) -> NightConfig:
         """The config that holds for the detector of a job."""
+        if not self.config.detectors:
+            return self.config
         return self.config.of_detector(self.table["detector"].iloc[job.frames[0]])
 
     def label(self, i: int) -> str:
@@ -169,26 +171,9 @@ def relative(path: str, folder: Path) -> str:
 def labels(frames: Sequence[Frame], table: pd.DataFrame, folder: Path) -> list[str]:
     """What people call frames: the path below the night's folder, and the detector of mosaics."""
     return [
-        relative(frame.source.path, folder) + (f" [{detector}]" if frame.of > 1 else "")
+        one_line(relative(frame.source.path, folder) + (f" [{detector}]" if frame.of > 1 else ""))
         for frame, detector in zip(frames, table["detector"], strict=True)
     ]
-
-
-def instrument_of(config: NightConfig) -> Instrument:
-    """The camera that a config describes."""
-    given = config.instrument
-    aliases = {name: list(keys) for name, keys in config.keywords.items()}
-    return Instrument(
-        name=given.name or "",
-        unit=given.unit,
-        gain=given.gain,
-        rdnoise=given.rdnoise,
-        saturation=given.saturation,
-        bias_level=given.bias_level,
-        hdu=given.hdu,
-        keywords=DEFAULT_KEYWORDS.extended(aliases, dict(config.types)),
-        amplifiers=tuple(AmplifierSetup(**dict(each)) for each in given.amplifiers),
-    )
 
 
 @strict_keywords
@@ -240,7 +225,7 @@ def plan_night(
     if not frames:
         raise FrameError(str(raw), "no-image", _nothing(found.unreadable, ours))
     require_one_detector(settings, frames)
-    table = night_table(frames, settings, camera, folder, select)
+    table = night_table(frames, settings, folder, select)
     names = labels(frames, table, folder)
     globs = [exclude] if isinstance(exclude, str) else list(exclude)
     choices, skipped = choose_frames(table, settings, select, globs, folder, names)

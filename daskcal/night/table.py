@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from daskcal.errors import ConfigError
-from daskcal.fits import Frame
+from daskcal.fits import DEFAULT_KEYWORDS, Frame
 from daskcal.frames.assembled import DetectorFrame
-from daskcal.frames.instrument import Instrument
+from daskcal.frames.instrument import AmplifierSetup, Instrument
 from daskcal.frames.processed import processed
 from daskcal.frames.table import frame_table, header_columns
 from daskcal.masters.rules import KINDS, keyword_column
@@ -24,10 +24,26 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+def instrument_of(config: NightConfig) -> Instrument:
+    """The camera that a config describes."""
+    given = config.instrument
+    aliases = {name: list(keys) for name, keys in config.keywords.items()}
+    return Instrument(
+        name=given.name or "",
+        unit=given.unit,
+        gain=given.gain,
+        rdnoise=given.rdnoise,
+        saturation=given.saturation,
+        bias_level=given.bias_level,
+        hdu=given.hdu,
+        keywords=DEFAULT_KEYWORDS.extended(aliases, dict(config.types)),
+        amplifiers=tuple(AmplifierSetup(**dict(each)) for each in given.amplifiers),
+    )
+
+
 def night_table(
     frames: Sequence[Frame],
     config: NightConfig,
-    camera: Instrument,
     folder: Path,
     select: str | None = None,
 ) -> pd.DataFrame:
@@ -43,7 +59,7 @@ def night_table(
     ConfigError
         A condition of ``[[classify]]`` names a keyword that no frame has.
     """
-    table = frame_table(frames, camera.keywords)
+    table = frame_table(frames, instrument_of(config).keywords)
     ruled = (rule.keyword for rule in config.match.keywords)
     table = _with_headers(table, frames, _asked(config, select), ruled)
     for name in ("gain", "rdnoise", "detector"):
