@@ -64,8 +64,9 @@ def choose_frames(
 
 def said(choice: Choice) -> str:
     """A choice as the user wrote it."""
-    where = "" if choice.kind == "config" else f"--{choice.kind} "
-    return where + (choice.expression if choice.kind == "config" else repr(choice.expression))
+    if choice.kind in ("select", "exclude"):
+        return f"--{choice.kind} {choice.expression!r}"
+    return choice.expression
 
 
 def _left_out(

@@ -50,14 +50,15 @@ class Effort:
 def effort(plan: Plan) -> Effort:
     """What `plan` will take."""
     return Effort(
-        bytes_in=sum(_read(plan, job) for job in plan.jobs),
+        bytes_in=sum(bytes_in(plan, job) for job in plan.jobs),
         bytes_out=sum(_written(plan, job) for job in plan.jobs),
         memory=max([budget(), *(_whole_frames(plan, job) for job in plan.jobs)]),
         tasks=sum(_tasks(plan, job) for job in plan.jobs),
     )
 
 
-def _read(plan: Plan, job: Job) -> int:
+def bytes_in(plan: Plan, job: Job) -> int:
+    """Raw pixels that a job reads."""
     sources = [plan.frames[i].pixels for i in job.frames]
     raw = sum(s.shape[0] * s.shape[1] * abs(s.bitpix) // 8 for s in sources)
     again = int(_scaled(plan, job)) + int(job.kind != "science" and _keeps(plan))
