@@ -92,7 +92,7 @@ class Lines(Watch):
         pace = self.pace
         left = "" if pace.left is None else f", {duration(pace.left)} left"
         self._print(
-            f"[{pace.done}/{pace.total}] {duration(pace.seconds)}, {pace.rate / 1e6:.1f} MB/s{left}"
+            f"[{pace.done}/{pace.total}] {duration(pace.seconds)}, {per_second(pace.rate)}{left}"
             f"  {name}: {outcome}"
         )
 
@@ -101,6 +101,13 @@ class Lines(Watch):
 
     def _print(self, line: str) -> None:
         print(printable(line), file=sys.stderr)
+
+
+def per_second(rate: float) -> str:
+    """``12.3 MiB/s``."""
+    from dask.utils import format_bytes
+
+    return f"{format_bytes(round(rate))}/s"
 
 
 def duration(seconds: float) -> str:
@@ -212,7 +219,7 @@ class Bar(Watch):
     def end(self, name: str, outcome: str) -> None:
         if self.pace.advance(name):
             left = "" if self.pace.left is None else f", {duration(self.pace.left)} left"
-            text = f"{self.pace.rate / 1e6:.1f} MB/s{left}"
+            text = f"{per_second(self.pace.rate)}{left}"
             self.progress.update(self.task, advance=1, pace=text)
         if outcome != "made":
             self._print(f"{name}: {outcome}")

@@ -115,6 +115,8 @@ class Reuse:
         self._at: dict[tuple[str, int | None], int] = {
             (plan.relative(i), f.source.hdu): i for i, f in enumerate(plan.frames)
         }
+        frames = before.ledger.frames if before.ledger is not None else ()
+        self._skipped = {(f.path, f.hdu): f.reason for f in frames if f.status == "skipped"}
         self._there = _fingerprints(folder, before.products.values())
 
     def outlook(self, jobs: Iterable[Job]) -> Outlook:
@@ -249,8 +251,11 @@ class Reuse:
             if one not in now:
                 gone.setdefault(self._why_gone(one), []).append(one[0])
         words = [_of(why, names) for why, names in gone.items()]
-        if added := [path for path, hdu in now if (path, hdu) not in then]:
-            words.append(_of("is added", added))
+        joined: dict[str, list[str]] = {}
+        for one in now:
+            if one not in then:
+                joined.setdefault(self._why_new(one), []).append(one[0])
+        words += [_of(why, names) for why, names in joined.items()]
         prints = {one: self.plan.frames[i].fingerprint for one, i in now.items()}
         if other := [o[0] for o in then if o in now and prints[o] != then[o].fingerprint]:
             words.append(_of("has changed", other))
@@ -262,6 +267,10 @@ class Reuse:
             return "is gone"
         reason = self.plan.skipped.get(i)
         return f"is {reason}" if reason else "goes into another product"
+
+    def _why_new(self, one: tuple[str, int | None]) -> str:
+        reason = self._skipped.get(one)
+        return f"is no longer {reason}" if reason else "is added"
 
     def _other_difference(self, job: Job, entry: ProductEntry) -> str:
         masters = [m for m in entry.masters if m not in job.master_names]

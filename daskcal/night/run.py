@@ -163,21 +163,17 @@ class Run:
     def all(self, command: str) -> Ledger:
         """Every job that is to be done, then ledger and report."""
         targets = Targets.of(self.plan)
-        self._prepare(targets)
+        check_output(self.folder, self.plan.folder)
+        make_folders(self.folder, targets.folders)
         with held(self.folder, self.watch.note):
             for part in ("", *targets.folders):
                 discard_stale(self.folder / part)
             before = read_before(self.folder)
+            raw = (frame.source.path for frame in self.plan.frames)
+            check_targets(self.folder, targets.names, raw, before.products)
             self._look_ahead(targets, before)
             self._jobs(targets)
             return self._finish(before, command)
-
-    def _prepare(self, targets: Targets) -> None:
-        """Find everything fit to be written before anything is, and make the folders."""
-        check_output(self.folder, self.plan.folder)
-        raw = (f.source.path for f in self.plan.frames)
-        check_targets(self.folder, targets.names, raw)
-        make_folders(self.folder, targets.folders)
 
     def _look_ahead(self, targets: Targets, before: Before) -> None:
         """Find out what is to be made, and say so."""
