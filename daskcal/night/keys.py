@@ -75,7 +75,7 @@ def planned_keys(plan: Plan, library: Mapping[str, str] | None = None) -> dict[s
     ...     night = daskcal.simulate_night(folder, size=(32, 40))
     ...     keys = planned_keys(daskcal.plan_night(night.folder, night.config))
     ...     fewer = planned_keys(
-    ...         daskcal.plan_night(night.folder, night.config, exclude=["bias_001*"])
+    ...         daskcal.plan_night(night.folder, night.config, exclude=["n0001*"])
     ...     )
     >>> [name for name in keys if keys[name] == fewer[name]]
     []

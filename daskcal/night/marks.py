@@ -81,7 +81,7 @@ def mark_bad(
     ...     bad = daskcal.plan_night(night.folder, night.config).choices[-1].frames
     ...     _ = daskcal.unmark_bad(night.files[0])
     >>> bad
-    ('bias_001.fits',)
+    ('n0001.fits',)
     """
     if not reason.strip():
         raise ArgumentError("reason is empty: say why the frames are bad")
