@@ -25,28 +25,29 @@ class Record:
         What was to be made.
     products : list of ProductEntry
         In the order in which they were begun.
-    failed, rejected, made_of, unmade : dict of int to str
-        By position in the plan's table: frames that could not be read, with the reason; frames that
-        were read and are not good enough; the product that a frame went into; why the product that
-        a frame was for was not made.
+    failed, made_of, unmade : dict of int to str
+        By position in the plan's table: frames that could not be used, with the reason; the product
+        that a frame went into; why the product that a frame was for was not made.
     faults : dict of int to str
-        The codes of `FrameError` of those that could not be read.
+        The codes of `FrameError` of those that failed.
     messages : list of str
         What the reader should know, each once.
     gates : list of Gate
         The numbers by which frames and products were judged.
+    rejected : set of int
+        Those of `failed` that a gate left out.
     """
 
     plan: Plan
     started: str = field(default_factory=lambda: _now())
     products: list[ProductEntry] = field(default_factory=list)
     failed: dict[int, str] = field(default_factory=dict)
-    rejected: dict[int, str] = field(default_factory=dict)
     faults: dict[int, str] = field(default_factory=dict)
     made_of: dict[int, str] = field(default_factory=dict)
     unmade: dict[int, str] = field(default_factory=dict)
     messages: list[str] = field(default_factory=list)
     gates: list[Gate] = field(default_factory=list)
+    rejected: set[int] = field(default_factory=set)
     _by_name: dict[str, ProductEntry] = field(default_factory=dict, repr=False)
 
     def add(self, product: ProductEntry, frames: Iterable[int]) -> None:
@@ -77,24 +78,28 @@ class Record:
 
     def left(self, frames: Iterable[int]) -> tuple[int, ...]:
         """Those of `frames` that can be used, as far as is known."""
-        return tuple(i for i in frames if i not in self.failed and i not in self.rejected)
+        return tuple(i for i in frames if i not in self.failed)
 
     def lost(self, frames: Iterable[int]) -> tuple[Lost, ...]:
         """Those that cannot, with the reason."""
-        reasons = self.rejected | self.failed
         return tuple(
-            Lost(one, reasons[i], self.faults.get(i, ""))
+            Lost(one, self.failed[i], "" if i in self.rejected else self.faults.get(i, ""))
             for i in frames
-            if i in reasons
+            if i in self.failed
             for one in self.inputs([i])
         )
+
+    def reject(self, i: int, reason: str) -> None:
+        """A gate leaves a frame out."""
+        self.rejected.add(i)
+        self.failed[i] = reason
 
     def lose(self, i: int, lost: Lost) -> None:
         """A frame cannot be used, as another run has found."""
         if lost.fault:
             self.failed[i], self.faults[i] = lost.reason, lost.fault
         else:
-            self.rejected[i] = lost.reason
+            self.reject(i, lost.reason)
 
     def blame(self, error: FrameError, frames: Sequence[int]) -> int | None:
         """The frame that an error is about, noted as failed; None where it is none of `frames`."""
@@ -181,11 +186,9 @@ class Record:
 
     def _fate(self, i: int) -> tuple[Literal["used", "skipped", "failed"], str]:
         if i in self.failed:
-            return "failed", self.failed[i]
+            return "skipped" if i in self.rejected else "failed", self.failed[i]
         if i in self.made_of:
             return "used", f"in {self.made_of[i]}"
-        if i in self.rejected:
-            return "skipped", self.rejected[i]
         reasons = (self.plan.skipped.get(i), self.unmade.get(i), "nothing was made of it")
         return "skipped", next(reason for reason in reasons if reason)
 

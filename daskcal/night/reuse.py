@@ -53,7 +53,9 @@ class Outlook:
     Attributes
     ----------
     kept : set of str
-        Products that are as they should be.
+        Products that are as they should be, those included that are not to be made: a gate said so.
+    there : set of str
+        Those of them that are made.
     remakes : dict of str to Remake
         Products that are to be made, by name, in the order of the run.
     lost : dict of int to Lost
@@ -62,6 +64,7 @@ class Outlook:
     """
 
     kept: set[str] = field(default_factory=set)
+    there: set[str] = field(default_factory=set)
     remakes: dict[str, Remake] = field(default_factory=dict)
     lost: dict[int, Lost] = field(default_factory=dict)
 
@@ -97,6 +100,8 @@ class Reuse:
         The jobs of each Zarr store, where science frames go into stores.
     kept : mapping of int to str
         Names of the calibrated frames of masters, where they are written as well.
+    lent : mapping of str to str, optional
+        Keys of masters that the plan takes and does not make.
     """
 
     def __init__(
@@ -106,10 +111,11 @@ class Reuse:
         before: Before,
         stores: Mapping[str, Sequence[Job]],
         kept: Mapping[int, str],
+        lent: Mapping[str, str] | None = None,
     ) -> None:
         self.plan, self.folder, self.before = plan, folder, before
-        self.stores, self.kept = stores, kept
-        self.keys = planned_keys(plan)
+        self.stores, self.kept, self.lent = stores, kept, dict(lent or {})
+        self.keys = planned_keys(plan, self.lent)
         self.keys |= {name: store_key(self.keys, jobs) for name, jobs in stores.items()}
         self.flats = MosaicFlats(plan)
         self._at: dict[tuple[str, int | None], int] = {
@@ -136,7 +142,7 @@ class Reuse:
         entry = self.before.products.get(job.name)
         same = entry is not None and entry.key == self.keys[job.name]
         lost = self._still_lost(entry) if entry is not None and same else {}
-        left = self._left(job, lost, found.kept | found.remakes.keys())
+        left = self._left(job, lost, found.there | found.remakes.keys() | self.lent.keys())
         if left:
             reason = self._reason(job, entry, lost, left)
             if job.name in spoiled:
@@ -146,6 +152,7 @@ class Reuse:
                 found.remakes[job.name] = Remake(job.name, reason, again)
                 return
             found.kept.add(job.name)
+            found.there |= {job.name} if entry is not None and entry.status == "made" else set()
         found.lost |= lost
 
     def _left(self, job: Job, lost: Mapping[int, Lost], there: Container[str]) -> tuple[int, ...]:
@@ -184,25 +191,36 @@ class Reuse:
         """Why a product must be made, its masters apart; "" where it need not."""
         if entry is None:
             return _NEW
-        if entry.status != "made":
+        if entry.status != "made" and not self._refused(job, entry):
             return f"was not made before: {entry.reason}"
         if entry.key != self.keys[job.name]:
             return self._difference(job, entry)
+        return (
+            self._frames_trouble(entry, lost, left)
+            or self._older_masters(entry)
+            or (self._file_trouble(job, left) if entry.status == "made" else "")
+        )
+
+    def _frames_trouble(
+        self, entry: ProductEntry, lost: Mapping[int, Lost], left: Sequence[int]
+    ) -> str:
+        """Why a product should have other frames than it has, all of the same plan."""
         again = [one.frame.path for one in entry.lost if one not in lost.values()]
         if again:
             return f"{_some(again)} could not be used then, and is tried again"
-        frames = {(one.path, one.hdu): one for one in entry.inputs if one.role == "frame"}
-        now = {(self.plan.relative(i), self.plan.frames[i].source.hdu): i for i in left}
-        if frames.keys() != now.keys():
-            return f"{_some([path for path, _ in frames.keys() ^ now.keys()])} was not used then"
+        frames = [one for one in entry.inputs if one.role == "frame"]
+        had = {self._at[one.path, one.hdu]: one for one in frames}
+        if others := had.keys() - lost.keys() ^ set(left):
+            return f"{_some(self.plan.relative(i) for i in sorted(others))} was not used then"
         touched = [
-            path
-            for (path, hdu), i in now.items()
-            if self.plan.frames[i].source.mtime_ns != frames[path, hdu].mtime_ns
+            had[i].path for i in left if self.plan.frames[i].source.mtime_ns != had[i].mtime_ns
         ]
-        if touched:
-            return f"{_some(touched)} was written anew"
-        return self._older_masters(entry) or self._file_trouble(job, left)
+        return f"{_some(touched)} was written anew" if touched else ""
+
+    def _refused(self, job: Job, entry: ProductEntry) -> bool:
+        """Whether nothing was lacking, and the product was not good enough."""
+        had = {one.path for one in entry.inputs if one.role != "frame"}
+        return entry.status == "missing" and had == set(self._masters(job))
 
     def _older_masters(self, entry: ProductEntry) -> str:
         known = self.before.products

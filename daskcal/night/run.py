@@ -164,13 +164,14 @@ class Run:
         """Every job that is to be done, then ledger and report."""
         targets = Targets.of(self.plan)
         check_output(self.folder, self.plan.folder)
-        make_folders(self.folder, targets.folders)
+        make_folders(self.folder, ())
         with held(self.folder, self.watch.note):
             for part in ("", *targets.folders):
                 discard_stale(self.folder / part)
             before = read_before(self.folder)
             raw = (frame.source.path for frame in self.plan.frames)
             check_targets(self.folder, targets.names, raw, before.products)
+            make_folders(self.folder, targets.folders)
             self._look_ahead(targets, before)
             self._jobs(targets)
             return self._finish(before, command)
@@ -215,7 +216,8 @@ class Run:
         """A product that is as it should be, with all that there is to say of it."""
         entry = self.reuse.before.products[job.name]
         frames = self.record.left(job.frames)
-        beside = [self.reuse.before.products[kept[i]] for i in frames if i in kept]
+        made = entry.status == "made"
+        beside = [self.reuse.before.products[kept[i]] for i in frames if made and i in kept]
         entries = [replace(one, reused=True, rules=job.rules) for one in (entry, *beside)]
         if job.name in self.reuse.stores:
             from daskcal.night.stores import ready_parts
@@ -228,7 +230,7 @@ class Run:
             self.record.gates += self.reuse.before.gates.get(one.name, [])
         for message in entry.messages:
             self.record.note(message)
-        if job.kind != "science":
+        if job.kind != "science" and made:
             self.opened.add(job.name, self.folder / job.name, entry.checksum)
             self.unseen[job.name] = replace(job, frames=frames)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import doctest
 import hashlib
+import importlib
 import json
 import os
 import shutil
@@ -17,13 +19,14 @@ from astropy.io import fits
 
 import daskcal
 from daskcal.night.config import NightConfig
+from daskcal.night.jobs import Job
 from daskcal.night.journal import NAME as JOURNAL
 from daskcal.night.journal import Journal, read_before
 from daskcal.night.keys import planned_keys
-from daskcal.night.ledger import Ledger, read_ledger, says_the_same, timeless
+from daskcal.night.ledger import Ledger, ProductEntry, read_ledger, says_the_same, timeless
 from daskcal.night.plan import plan_night
 from daskcal.night.progress import Watch
-from daskcal.night.run import reduce_night
+from daskcal.night.run import Run, reduce_night
 
 MASTERS = [f"masters/{name}.fits" for name in ("bias", "dark_60s", "flat_B", "flat_V")]
 SCIENCE = [f"science/m67_{name}_{i}.fits" for name in "BV" for i in (0, 1)]
@@ -166,6 +169,34 @@ def bad_tile(path: Path) -> None:
     at = data.find(b"\x1f\x8b\x08")
     data[at : at + 40] = bytes(40)
     path.write_bytes(data)
+
+
+def test_a_master_that_was_not_good_enough(
+    night: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reads: Reads
+) -> None:
+    """It is not made, for what is in its frames: no run will find otherwise."""
+    write = Run._write
+
+    def refusing(self: Run, job: Job, kept: dict[int, str]) -> list[ProductEntry]:
+        if job.name == "masters/flat_V.fits":
+            self.record.reject(job.frames[0], "too faint")
+            return [self.record.not_made(job, "missing", "is too faint")]
+        return write(self, job, kept)
+
+    out = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "_write", refusing)
+        first = reduce_night(night, out)
+    assert {p.name for p in first.products if p.status == "missing"} == {
+        "masters/flat_V.fits", "science/m67_V_0.fits", "science/m67_V_1.fits",
+    }  # fmt: skip
+    reads.count = 0
+    again = reduce_night(night, out)
+    assert reads.count == 0
+    assert says_the_same(again, first)
+    fates = {f.path: (f.status, f.reason) for f in again.frames if f.path.startswith("flat_V")}
+    assert fates["flat_V_0.fits"] == ("skipped", "too faint")
+    assert fates["flat_V_1.fits"] == ("skipped", "masters/flat_V.fits: is too faint")
 
 
 # --- some of it is to be made --------------------------------------------------------------------
@@ -451,3 +482,8 @@ def test_a_plan_says_what_would_be_made(night: Path, out: Path) -> None:
     assert look_ahead(plan_night(night), out) == [
         "7 products are as they should be", f"{SCIENCE[2]}: its file is gone",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("module", ["keys", "marks", "progress"])
+def test_examples(module: str) -> None:
+    assert doctest.testmod(importlib.import_module(f"daskcal.night.{module}")).failed == 0
