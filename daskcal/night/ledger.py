@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import functools
 import json
 import math
 from collections import Counter
@@ -294,23 +295,22 @@ class Ledger:
         return 3 if made["missing"] or counts.used < counts.found else 0
 
 
-def timeless(ledger: Ledger) -> dict[str, Any]:
-    """What a ledger says as JSON, but when, by which command, how long, and in which run."""
-    record: dict[str, Any] = as_json(ledger, "ledger")
-    for name in ("command", "started", "finished"):
-        del record[name]
-    for product in record["products"]:
-        del product["seconds"], product["reused"]
-    return record
-
-
 def says_the_same(one: Ledger, other: Ledger | None) -> bool:
-    """Whether two ledgers differ in nothing but that."""
-    return other is not None and timeless(one) == timeless(other)
+    """Whether two ledgers differ in nothing but times, the command, and which run made what."""
+    return other is not None and _said(one) == _said(other)
+
+
+def _said(ledger: Ledger) -> str:
+    """As text, in which unknown numbers equal each other; a checksum stands for its product."""
+    products = [(p.name, p.status, p.reason, p.used, p.checksum) for p in ledger.products]
+    rest = (ledger.choices, ledger.frames, ledger.messages, ledger.gates)
+    return repr((ledger.version, ledger.config, products, rest))
 
 
 def write_ledger(ledger: Ledger, path: str | Path) -> Path:
     """Write `ledger` as JSON, whole or not at all; numbers that are not finite become null.
+
+    Each frame, product and so on has a line of its own.
 
     Raises
     ------
@@ -318,9 +318,17 @@ def write_ledger(ledger: Ledger, path: str | Path) -> Path:
         Where it cannot be written.
     """
     record = {"format": FORMAT, **as_json(ledger, "ledger")}
-    text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    lines = [f"{json.dumps(name)}: {_lines(value)}" for name, value in record.items()]
+    text = "{\n" + ",\n".join(lines) + "\n}\n"
     # a lone surrogate (a file name that is not UTF-8) must not cost the ledger
     return write_atomically(path, text.encode("utf-8", "backslashreplace"))
+
+
+def _lines(value: Any) -> str:
+    text = functools.partial(json.dumps, ensure_ascii=False, allow_nan=False)
+    if not isinstance(value, list) or not value:
+        return text(value)
+    return "[\n" + ",\n".join(f" {text(one)}" for one in value) + "\n]"
 
 
 def read_ledger(path: str | Path) -> Ledger:
@@ -362,8 +370,10 @@ def as_json(value: Any, place: str) -> Any:
 
     Records come in the order of their fields, mappings in sorted order.
     """
+    if value is None or isinstance(value, str | int):  # nearly all of a long ledger
+        return value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        names = [field.name for field in dataclasses.fields(value)]
+        names = value.__dataclass_fields__
         return {name: as_json(getattr(value, name), f"{place}.{name}") for name in names}
     if isinstance(value, Mapping):
         pairs = sorted((str(key), item) for key, item in value.items())
@@ -378,6 +388,4 @@ def as_json(value: Any, place: str) -> Any:
         return value if math.isfinite(value) else None
     if isinstance(value, Path):
         return str(value)
-    if value is None or isinstance(value, str | int):
-        return value
     raise ArgumentError(f"{place} is a {type(value).__name__}, which a ledger cannot hold")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 import daskcal
 from daskcal.errors import FrameError
@@ -13,6 +13,8 @@ from daskcal.fits import AssembledImage, Frame
 from daskcal.night.jobs import Job, Missing
 from daskcal.night.ledger import FrameEntry, Gate, Input, Ledger, Lost, ProductEntry
 from daskcal.night.plan import Plan, relative
+
+_OF_FRAME = ["imagetyp", "exptime", "filter", "object", "date_obs", "detector"]
 
 
 @dataclass
@@ -171,10 +173,11 @@ class Record:
             FrameEntry(relative(b.path, self.plan.folder), b.hdu, "failed", reason=b.message)
             for b in self.plan.unreadable
         ]
-        return unreadable + [self._frame(i) for i in range(len(self.plan.frames))]
+        rows = self.plan.table[_OF_FRAME].to_dict("records")  # a row by itself takes its time
+        return unreadable + [self._frame(i, row) for i, row in enumerate(rows)]
 
-    def _frame(self, i: int) -> FrameEntry:
-        frame, row = self.plan.frames[i], self.plan.table.iloc[i]
+    def _frame(self, i: int, row: Mapping[str, Any]) -> FrameEntry:
+        frame = self.plan.frames[i]
         status, reason = self._fate(i)
         return FrameEntry(
             self.plan.relative(i), frame.source.hdu, status, reason, frame.fingerprint,

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
 import os
 import random
 import resource
@@ -29,10 +28,11 @@ import pytest
 import small_night
 from astropy.io import fits
 from click.testing import CliRunner
+from small_night import bits, timeless
 
 import daskcal
 from daskcal.cli import main
-from daskcal.night.ledger import Ledger, read_ledger, timeless
+from daskcal.night.ledger import Ledger, read_ledger
 
 FULL = bool(os.environ.get("DASKCAL_TORTURE"))
 KILLS, POSITIONS, LIMITS = (50, 20, 8) if FULL else (4, 4, 1)
@@ -88,18 +88,6 @@ def run(command: list[str]) -> int:
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return int(result.exit_code)
-
-
-def bits(out: Path) -> dict[str, str]:
-    """SHA-256 of each product; of a store, of all its files."""
-    found: dict[str, Any] = {}
-    for name in small_night.files(out):
-        product = name.split(".zarr/")[0] + (".zarr" if ".zarr/" in name else "")
-        hidden = any(part.startswith(".") for part in Path(name).parts)
-        if not hidden and product.startswith(("masters", "science", "calibrated")):
-            digest = found.setdefault(product, hashlib.sha256())
-            digest.update(name.encode() + (out / name).read_bytes())
-    return {name: digest.hexdigest() for name, digest in found.items()}
 
 
 def require_sound(out: Path, night: Night, older: dict[str, str]) -> None:

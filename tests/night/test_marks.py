@@ -11,15 +11,17 @@ import pytest
 import small_night
 from astropy.io import fits
 from click.testing import CliRunner, Result
-from test_reuse import MASTERS, SCIENCE, bits, made
+from small_night import bits, made, timeless
 
 import daskcal
 from daskcal.cli import main
 from daskcal.errors import ArgumentError, ConfigError, FrameError, OutputError
-from daskcal.night.ledger import read_ledger, timeless
+from daskcal.night.ledger import read_ledger
 from daskcal.night.marks import NAME, marked
 from daskcal.night.plan import plan_night
 from daskcal.night.run import reduce_night
+
+SCIENCE = [f"science/m67_{name}_{i}.fits" for name in "BV" for i in (0, 1)]
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +93,7 @@ def test_a_science_frame(raw: Path, out: Path) -> None:
     daskcal.mark_bad(raw / "m67_V_0.fits", "clouds")
     ledger = reduce_night(raw, out)
     assert not made(ledger)
-    assert [p.name for p in ledger.products] == [*MASTERS, *SCIENCE[:2], SCIENCE[3]]
+    assert [p.name for p in ledger.products if p.kind == "science"] == [*SCIENCE[:2], SCIENCE[3]]
     assert {f.path: f.reason for f in ledger.frames if f.status == "skipped"} == {
         "m67_V_0.fits": "marked bad: clouds"
     }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import doctest
-import hashlib
 import importlib
 import json
 import os
@@ -16,6 +15,7 @@ import numpy as np
 import pytest
 import small_night
 from astropy.io import fits
+from small_night import bits, made, timeless
 
 import daskcal
 from daskcal.night.config import NightConfig
@@ -23,7 +23,7 @@ from daskcal.night.jobs import Job
 from daskcal.night.journal import NAME as JOURNAL
 from daskcal.night.journal import Journal, read_before
 from daskcal.night.keys import planned_keys
-from daskcal.night.ledger import Ledger, ProductEntry, read_ledger, says_the_same, timeless
+from daskcal.night.ledger import ProductEntry, read_ledger, says_the_same
 from daskcal.night.plan import plan_night
 from daskcal.night.progress import Watch
 from daskcal.night.run import Run, reduce_night
@@ -95,16 +95,6 @@ def out(done: Path, tmp_path: Path) -> Iterator[Path]:
 @pytest.fixture
 def raw(night: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(night, tmp_path / "raw"))
-
-
-def bits(out: Path) -> dict[str, str]:
-    names = [n for n in small_night.files(out) if n.split("/")[0] not in ("night.json", "report")]
-    return {name: hashlib.sha256((out / name).read_bytes()).hexdigest() for name in names}
-
-
-def made(ledger: Ledger) -> list[str]:
-    """Products that this run has made."""
-    return [p.name for p in ledger.products if p.status == "made" and not p.reused]
 
 
 # --- nothing to do -------------------------------------------------------------------------------
