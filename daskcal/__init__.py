@@ -57,6 +57,7 @@ _WHERE = {
     "daskcal.products": ("to_fits",),
     "daskcal.zarr": ("open_zarr", "to_zarr"),
     "daskcal.night.library": ("library_why",),
+    "daskcal.night.marks": ("mark_bad", "unmark_bad"),
     "daskcal.night.plan": ("plan_night",),
     "daskcal.night.run": ("reduce_night",),
     "daskcal.night.remake": ("rerun",),

@@ -23,6 +23,7 @@ from daskcal.masters.library_master import LibraryMaster, treatment
 from daskcal.masters.match import Match
 from daskcal.masters.matcher import Matcher, table_facts
 from daskcal.masters.rules import KINDS, Kind
+from daskcal.night.choices import bad_master
 from daskcal.strict import strict_keywords
 
 if TYPE_CHECKING:
@@ -147,6 +148,7 @@ def lender(
     unfit: dict[str, tuple[str, str]] = {}
     for master in every:
         reason = master.rejected or library.damaged.get(master.name, "")
+        reason = reason or bad_master(config, master.name)
         if reason := reason or _unfit(master, config, subtracts_bias, bad):
             unfit[master.name] = (master.kind, reason)
         else:
@@ -274,7 +276,7 @@ def library_why(
     found = assembled(scan([frame], hdu=camera.hdu, detectors=True), camera)
     report_unreadable(found, frame)
     folder = Path(frame).absolute().parent
-    table = night_table(found.frames, settings, camera, folder)
+    table = night_table(found.frames, settings, folder)
     lent = lender(library, settings)
     lines = []
     names = labels(found.frames, table, folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -51,6 +52,13 @@ class MosaicFlats:
         """Whether the config asks for one norm."""
         return self.plan.config.flat.normalise_over == "mosaic"
 
+    def masters_of(self, job: Job) -> dict[str, tuple[str, ...]]:
+        """A job's masters by kind, and the flats of other detectors that give its flat a norm."""
+        flats = job.masters.get("flat", ())
+        if not (self.wanted and flats):
+            return job.masters
+        return job.masters | {"flat": tuple(self.together(flats[0]))}
+
     def norm(self, name: str, opened: Mapping[str, xr.Dataset]) -> float:
         """What a master flat is divided by, among those `opened` of its mosaic."""
         together = [flat for flat in self.together(name) if flat in opened]
@@ -66,10 +74,14 @@ class MosaicFlats:
         """The flats of all detectors, taken as the one called `name` was."""
         if self.plan.library is not None and name in self.plan.library.masters:
             return self.plan.library.of_mosaic(name)
+        return self._together[name]
+
+    @functools.cached_property
+    def _together(self) -> dict[str, list[str]]:
         flats = {job.name: job.frames[0] for job in self.plan.jobs if job.kind == "flat"}
         rows = self.plan.table[_OF_A_MOSAIC]
-        wanted = tuple(rows.iloc[flats[name]])
-        return [flat for flat, i in flats.items() if tuple(rows.iloc[i]) == wanted]
+        taken = {name: tuple(rows.iloc[i]) for name, i in flats.items()}
+        return {name: [n for n, way in taken.items() if way == taken[name]] for name in flats}
 
 
 def exposed_levels(flat: xr.Dataset) -> dict[str, float]:

@@ -28,6 +28,7 @@ from daskcal.night.config import NightConfig, load_config
 from daskcal.night.jobs import Job, Missing, plan_jobs
 from daskcal.night.ledger import Choice
 from daskcal.night.library import Lender, lender
+from daskcal.night.marks import marked_frames
 from daskcal.night.mosaics import lacking_detectors, require_one_detector, unknown_detectors
 from daskcal.night.table import instrument_of, night_table
 from daskcal.printable import one_line
@@ -184,6 +185,7 @@ def plan_night(
     select: str | None = None,
     exclude: Sequence[str] = (),
     library: Library | str | PathLike[str] | None = None,
+    output: str | PathLike[str] | None = None,
 ) -> Plan:
     """Find out from headers what a folder of raw frames will make. No pixel is read.
 
@@ -199,6 +201,9 @@ def plan_night(
         Globs of frames to leave out, beside the config's.
     library : Library or path, optional
         Masters of other nights, for frames that none of the night's own serves.
+    output : path, optional
+        The folder for the products, where marks of bad frames may be, beside those in the folders
+        of the frames (`mark_bad`).
 
     Returns
     -------
@@ -229,6 +234,8 @@ def plan_night(
     names = labels(frames, table, folder)
     globs = [exclude] if isinstance(exclude, str) else list(exclude)
     choices, skipped = choose_frames(table, settings, select, globs, folder, names)
+    marks, bad = marked_frames(frames, names, output)
+    choices, skipped = (*choices, *marks), bad | skipped
     skipped |= duplicates(frames, skipped, names)
     skipped |= others(table, skipped)
     _require_units(table, skipped, settings)
@@ -236,10 +243,11 @@ def plan_night(
     lent = None
     if library is not None:
         marked = {name for choice in choices if choice.kind == "bad" for name in choice.frames}
-        bad = {f.fingerprint for f, name in zip(frames, names, strict=True) if name in marked}
-        lent = lender(library, settings, present=set(table["imagetyp"][used]), bad=bad)
+        not_of = {f.fingerprint for f, name in zip(frames, names, strict=True) if name in marked}
+        lent = lender(library, settings, present=set(table["imagetyp"][used]), bad=not_of)
     jobs = plan_jobs(settings, table, used, lent)
-    choices = with_bad_masters(choices, settings, (m.name for m in jobs.missing))
+    unfit = lent.unfit if lent else {}
+    choices = with_bad_masters(choices, settings, [*(m.name for m in jobs.missing), *unfit])
     choices += jobs.pins.choices(names, used)
     notes = [f"{ours} products of daskcal among the files are left alone"] if ours else []
     notes += [*unknown_detectors(settings, table), *lacking_detectors(table, folder)]

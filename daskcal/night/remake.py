@@ -15,7 +15,6 @@ from daskcal.errors import ArgumentError, CalibrationError, OutputError
 from daskcal.fits import Frame
 from daskcal.fits.checksum import file_checksum
 from daskcal.fits.content import spool_folder
-from daskcal.frames.master import open_master
 from daskcal.frames.scratch import scratch_removed
 from daskcal.night.config import NightConfig
 from daskcal.night.jobs import Job
@@ -210,8 +209,9 @@ class _Maker:
         frames = self._frames(origin, config)
         run = _Run(_plan(origin, config, frames), self.folder, Watch(), norm=origin.norm)
         run.keys |= {used.name: used.key for used in origin.masters} | {origin.name: origin.key}
+        checksums = {used.name: used.checksum for used in origin.masters}
         for name, path in masters.items():
-            run.opened[name] = open_master(path).assign_attrs(file=name)
+            run.opened.add(name, path, checksums[name])
         (job,) = run.plan.jobs
         target = self.folder / f"{len(self.found)}.fits"
         with scratch_removed():
@@ -286,7 +286,7 @@ def _plan(origin: Origin, config: NightConfig, frames: Sequence[Frame]) -> _Plan
     of: Any = origin.treated_as
     job = Job(origin.name, of, tuple(range(len(frames))), kinds, origin.scale_dark)
     folder = Path(frames[0].source.path).parent
-    table = night_table(frames, config, instrument_of(config), folder)
+    table = night_table(frames, config, folder)
     table["imagetyp"] = origin.treated_as
     for name in ("filter", "flat_kind"):  # which rules for names may have said, or the config
         table[name] = str(origin.facts.get(name, ""))
