@@ -56,10 +56,11 @@ def planned_keys(plan: Plan, library: Mapping[str, str] | None = None) -> dict[s
     Returns
     -------
     dict of str to str
-        From names of products to SHA-256 over the kind, the versions of daskcal and of what decides bits, the frames in
-        their order (path within the night, HDU, fingerprint of the content), what of the config
-        counts for the kind, and the keys of the masters. So a product's key changes with all that
-        it depends on, over whatever many steps. Files that the config names count by content.
+        From names of products to SHA-256 over the kind, the versions of daskcal and of what decides
+        bits, the frames in their order (path within the night, HDU, fingerprint of the content),
+        what of the config counts for the kind, and the keys of the masters. So a product's key
+        changes with all that it depends on, over whatever many steps. Files that the config names
+        count by content.
 
     Raises
     ------
