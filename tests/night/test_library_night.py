@@ -83,6 +83,12 @@ def test_hot_and_unstable_pixels_matter_here(base: Path) -> None:
     assert planes(base / "out" / "science" / "m67_V_0.fits")["MASK"].any()
 
 
+def test_unstable_pixels_lie_beside_the_image(base: Path) -> None:
+    dark = base / "out" / "masters" / "dark_60s.fits"
+    assert "UNSTABLE" in planes(dark)
+    assert daskcal.open_frames(dark)["image"].shape == (1, *small_night.SHAPE)
+
+
 def test_what_the_night_has_comes_first(base: Path, library: Path, tmp_path: Path) -> None:
     raw = Path(shutil.copytree(base / "raw", tmp_path / "raw"))
     for path in raw.glob("flat_*"):
