@@ -20,6 +20,9 @@ class DaskcalWarning(UserWarning):
     """Something was left out or looks wrong, and the work goes on."""
 
 
+MAY_PASS = ("unreadable", "missing", "changed")  # of reasons: another time all may be well
+
+
 class FrameError(DaskcalError):
     """One file or frame cannot be used.
 
