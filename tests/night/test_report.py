@@ -7,6 +7,7 @@ import math
 import os
 import re
 import shutil
+import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -425,3 +426,31 @@ def test_numbers_read_well(value, text):
 )  # fmt: skip
 def test_durations_read_well(seconds, text):
     assert words.duration(seconds) == text
+
+
+@pytest.mark.parametrize("width", [400, 1400])
+def test_fits_the_width_of_a_screen(night, tmp_path, width):
+    """In Chromium, everything unfolded: nothing sticks out, and each picture is drawn."""
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("there is no chromium")
+    report = write_report(*night)
+    frame = tmp_path / "frame.html"
+    frame.write_text(
+        f"""<iframe id="page" src="{report.as_uri()}" style="width:{width}px;height:900px;border:0">
+        </iframe><script>
+        document.getElementById("page").onload = (event) => {{
+          const page = event.target.contentDocument
+          page.querySelectorAll("details").forEach((one) => {{ one.open = true }})
+          const drawn = [...page.images].filter((one) => one.naturalWidth > 0).length
+          const root = page.documentElement
+          document.title = (root.scrollWidth - root.clientWidth) + " " + drawn
+        }}</script>"""
+    )
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--allow-file-access-from-files"]
+    done = subprocess.run(
+        [chromium, *flags, f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=5000",
+         "--dump-dom", frame.as_uri()],
+        capture_output=True, text=True, timeout=100, check=True,
+    )  # fmt: skip
+    assert f"<title>0 8</title>" in done.stdout
