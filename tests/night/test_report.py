@@ -453,4 +453,4 @@ def test_fits_the_width_of_a_screen(night, tmp_path, width):
          "--dump-dom", frame.as_uri()],
         capture_output=True, text=True, timeout=100, check=True,
     )  # fmt: skip
-    assert f"<title>0 8</title>" in done.stdout
+    assert "<title>0 8</title>" in done.stdout

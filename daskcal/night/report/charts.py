@@ -113,7 +113,7 @@ def drawable(value: float) -> bool:
 def nice(low: float, high: float, about: int) -> list[float]:
     """Round numbers from `low` to `high`, roughly so many of them."""
     span = high - low
-    if not (span > 0 and math.isfinite(span)):
+    if not 1e-300 < span < math.inf:
         return [low] if math.isfinite(low) else []
     power = 10.0 ** math.floor(math.log10(span / about))
     step = power * next(s for s in _STEPS if s * power * about >= span * 0.999 or s == _STEPS[-1])
