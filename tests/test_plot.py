@@ -15,6 +15,7 @@ from PIL import Image
 
 from daskcal import plot
 from daskcal.errors import ArgumentError, FrameError, OutputError, UnknownKeywordError
+from daskcal.plot import png
 
 BLUE = plot.UNDEFINED_COLOUR
 
@@ -56,7 +57,7 @@ def test_averages_whole_blocks(block):
     mask = np.random.default_rng(2).random(image.shape) < 0.2
     image[3, 4], image[9, 9] = np.nan, np.inf
     good = np.isfinite(image) & ~mask
-    result = plot._averaged(image, mask, block)
+    result = png._averaged(image, mask, block)
     for i, j in np.ndindex(result.shape):
         box = np.s_[i * block : (i + 1) * block, j * block : (j + 1) * block]
         kept = image[box][good[box]]
@@ -234,7 +235,7 @@ def test_sample_is_of_good_pixels_only():
 
 
 def test_large_images_are_sampled(monkeypatch):
-    monkeypatch.setattr(plot, "_HISTOGRAM_SAMPLE", 100)
+    monkeypatch.setattr(png, "_HISTOGRAM_SAMPLE", 100)
     assert plot.good_sample(ramp(100, 100)).size == 100
 
 

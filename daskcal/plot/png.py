@@ -297,7 +297,7 @@ def _stretched(values: np.ndarray, percent: float, stretch: str) -> np.ndarray:
     """`values` between 0 (black) and 1 (white); a constant image is a middle grey."""
     from astropy.visualization import AsinhStretch, LinearStretch
 
-    low, high = _limits(values, percent)
+    low, high = grey_limits(values, percent)
     if not high > low:
         return np.full(values.shape, 0.5)
     share = np.clip((values - low) / (high - low), 0, 1)
@@ -305,7 +305,7 @@ def _stretched(values: np.ndarray, percent: float, stretch: str) -> np.ndarray:
     return np.asarray(curve(share))
 
 
-def _limits(values: np.ndarray, percent: float) -> tuple[float, float]:
+def grey_limits(values: np.ndarray, percent: float) -> tuple[float, float]:
     """The values shown black and white."""
     from astropy.visualization import PercentileInterval
 
