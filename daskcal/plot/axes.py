@@ -84,7 +84,7 @@ def image(
 
     Examples
     --------
-    >>> daskcal.plot.image(frames.isel(frame=0), stretch="asinh")  # doctest: +SKIP
+    >>> plot.image(frames.isel(frame=0), stretch="asinh")  # doctest: +SKIP
     """
     choose("stretch", stretch, STRETCHES)
     if not 0 < percent <= 100:
@@ -142,7 +142,7 @@ def pair(
 
     Examples
     --------
-    >>> daskcal.plot.pair(raw.isel(frame=0), reduced.isel(frame=0))  # doctest: +SKIP
+    >>> plot.pair(raw.isel(frame=0), reduced.isel(frame=0))  # doctest: +SKIP
     """
     left, right = new_figure(12, 5).subplots(1, 2)
     for ax, data, title in ((left, before, titles[0]), (right, after, titles[1])):
@@ -168,7 +168,7 @@ def master_planes(master: xr.Dataset, *, max_size: int = 500) -> list[Axes]:
 
     Examples
     --------
-    >>> daskcal.plot.master_planes(daskcal.open_master("masters/flat_g.fits"))  # doctest: +SKIP
+    >>> plot.master_planes(daskcal.open_master("masters/flat_g.fits"))  # doctest: +SKIP
     """
     one_frame(master)
     planes: dict[str, Any] = {name: master[name] for name in _PLANES if name in master}

@@ -49,7 +49,7 @@ def levels(
 
     Examples
     --------
-    >>> daskcal.plot.levels(frames.query(frame="imagetyp == 'flat'"), by="filter")  # doctest: +SKIP
+    >>> plot.levels(frames.query(frame="imagetyp == 'flat'"), by="filter")  # doctest: +SKIP
     """
     choose("statistic", statistic, _STATISTICS)
     if "frame" not in frames.dims or "image" not in frames:
@@ -71,7 +71,7 @@ def levels(
     if label == "UTC":
         from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
-        locator = AutoDateLocator(maxticks=8)
+        locator = AutoDateLocator()
         ax.xaxis.set_major_locator(locator)
         ax.xaxis.set_major_formatter(ConciseDateFormatter(locator))
     ax.legend(title=by, frameon=False)
@@ -107,7 +107,7 @@ def histogram(
 
     Examples
     --------
-    >>> daskcal.plot.histogram(frames.isel(frame=0))  # doctest: +SKIP
+    >>> plot.histogram(frames.isel(frame=0))  # doctest: +SKIP
     """
     found = one_frame(data)
     values = sample(found)
@@ -188,7 +188,7 @@ def rejected_fractions(master: xr.Dataset, *, ax: Axes | None = None) -> Axes:
     Examples
     --------
     >>> master = daskcal.combine(flats, scale="median", rejected=True)  # doctest: +SKIP
-    >>> daskcal.plot.rejected_fractions(master)  # doctest: +SKIP
+    >>> plot.rejected_fractions(master)  # doctest: +SKIP
     """
     if "rejected_fraction" not in master:
         raise ArgumentError(

@@ -93,7 +93,7 @@ def plan_graph(plan: Plan, *, ax: Axes | None = None) -> Axes:
 
     Examples
     --------
-    >>> daskcal.plot.plan_graph(daskcal.plan_night("raw"))  # doctest: +SKIP
+    >>> plot.plan_graph(daskcal.plan_night("raw"))  # doctest: +SKIP
     """
     columns = _columns(plan)
     if not any(columns.values()):
