@@ -36,6 +36,7 @@ MADE = {
         "reduced/masters/flat_g_CCD2.fits",
         "reduced/science/ngc7789_g_001_CCD2.fits",
     ),
+    "pictures": ("levels.png", "plan.png", "reduced/report/index.html"),
 }
 
 

@@ -205,7 +205,7 @@ def test_masters_that_nothing_took_are_marked(raw: Path, tmp_path: Path) -> None
     record = json.loads((tmp_path / "out" / "night.json").read_text())
     assert [p["name"] for p in record["products"] if not p["used"]] == ["masters/bias.fits"]
     page = (tmp_path / "out" / "report" / "index.html").read_text()
-    assert page.count('<span class="tag">not used</span>') == 1
+    assert page.count('<span class="tag fair">not used</span>') == 1
 
 
 def test_a_master_of_failed_science_is_not_used(raw: Path, tmp_path: Path) -> None:
