@@ -13,6 +13,7 @@ from daskcal.frames.amplifiers import CORNERS
 from daskcal.masters.match import Rules
 from daskcal.night.config_combine import CombineKinds
 from daskcal.night.config_errors import Unset
+from daskcal.night.config_gates import Gates
 from daskcal.night.config_pixels import CosmicRays, Mask
 from daskcal.night.config_signature import (
     Crosstalk,
@@ -382,6 +383,7 @@ class NightConfig(Table):
     mask: Mask = Field(default=Mask(), description="")
     cosmic_rays: CosmicRays = Field(default=CosmicRays(), description="")
     match: MatchTable = Field(default=MatchTable(), description="")
+    gates: Gates = Field(default=Gates(), description="")
     variance: Variance = Field(default=Variance(), description="")
     output: Output = Field(default=Output(), description="")
     detectors: dict[str, DetectorTables] = Field(

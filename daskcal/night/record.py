@@ -11,7 +11,7 @@ import daskcal
 from daskcal.errors import FrameError
 from daskcal.fits import AssembledImage, Frame
 from daskcal.night.jobs import Job, Missing
-from daskcal.night.ledger import FrameEntry, Input, Ledger, ProductEntry
+from daskcal.night.ledger import FrameEntry, Gate, Input, Ledger, ProductEntry
 from daskcal.night.plan import Plan, relative
 
 
@@ -30,6 +30,10 @@ class Record:
         product that a frame went into; why the product that a frame was for was not made.
     messages : list of str
         What the reader should know, each once.
+    gates : list of Gate
+        The numbers by which frames and products were judged.
+    rejected : set of int
+        Those of `failed` that a gate left out.
     """
 
     plan: Plan
@@ -39,6 +43,8 @@ class Record:
     made_of: dict[int, str] = field(default_factory=dict)
     unmade: dict[int, str] = field(default_factory=dict)
     messages: list[str] = field(default_factory=list)
+    gates: list[Gate] = field(default_factory=list)
+    rejected: set[int] = field(default_factory=set)
 
     def add(self, product: ProductEntry, frames: Iterable[int]) -> None:
         """A product is done, well or not; `frames` are those that it was to be made of."""
@@ -70,6 +76,22 @@ class Record:
                 self.failed[i] = error.message
                 return i
         return None
+
+    def reject(self, i: int, reason: str) -> None:
+        """A gate leaves a frame out."""
+        self.rejected.add(i)
+        self.failed[i] = reason
+
+    def forget_gates(self, product: str) -> None:
+        """Drop the last numbers of a product that is judged again; rejections stand."""
+        first = len(self.gates)
+        while first and self.gates[first - 1].product == product:
+            first -= 1
+        self.gates[first:] = [g for g in self.gates[first:] if g.verdict == "reject"]
+
+    def place(self, i: int) -> str:
+        """What the ledger calls a frame."""
+        return self._frame(i).place
 
     def note(self, message: str) -> bool:
         """Keep a message for the ledger; whether it is new."""
@@ -118,6 +140,7 @@ class Record:
             frames=tuple(self._frames()),
             products=products,
             messages=tuple(self.messages),
+            gates=tuple(self.gates),
         )
 
     def _frames(self) -> list[FrameEntry]:
@@ -140,7 +163,7 @@ class Record:
 
     def _fate(self, i: int) -> tuple[Literal["used", "skipped", "failed"], str]:
         if i in self.failed:
-            return "failed", self.failed[i]
+            return "skipped" if i in self.rejected else "failed", self.failed[i]
         if i in self.made_of:
             return "used", f"in {self.made_of[i]}"
         reasons = (self.plan.skipped.get(i), self.unmade.get(i), "nothing was made of it")

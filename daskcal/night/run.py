@@ -17,13 +17,13 @@ from daskcal.calibration import calibrate
 from daskcal.combination import combine
 from daskcal.errors import ArgumentError, DaskcalError, FrameError, choose
 from daskcal.fits.write import Written
-from daskcal.frames.master import open_master
 from daskcal.frames.memory import budget
 from daskcal.frames.open import frames_dataset
 from daskcal.frames.scratch import scratch_removed
 from daskcal.frames.steps import spelled_out
 from daskcal.night.config import NightConfig
 from daskcal.night.config_keys import Output
+from daskcal.night.gates import Judge, RejectedMasterError
 from daskcal.night.jobs import Job, frame_names
 from daskcal.night.ledger import Ledger, ProductEntry, write_ledger
 from daskcal.night.mosaic_flats import MosaicFlats
@@ -31,7 +31,7 @@ from daskcal.night.output import check_output, check_targets, make_folders
 from daskcal.night.pixels import PixelMasks
 from daskcal.night.plan import Plan, instrument_of, plan_night
 from daskcal.night.progress import Watch
-from daskcal.night.quality import key_figures, noise_messages
+from daskcal.night.quality import key_figures
 from daskcal.night.recipes import calibration_arguments, combine_arguments, noise_unknown
 from daskcal.night.record import Record
 from daskcal.night.report import write_report
@@ -130,11 +130,13 @@ class Run:
     opened: dict[str, xr.Dataset] = field(default_factory=dict)
     pixels: PixelMasks = field(init=False)
     flats: MosaicFlats = field(init=False)
+    judge: Judge = field(init=False)
 
     def __post_init__(self) -> None:
         self.record = Record(self.plan)
         self.pixels = PixelMasks(self.plan)
         self.flats = MosaicFlats(self.plan)
+        self.judge = Judge(self)
 
     @property
     def settings(self) -> Output:
@@ -198,13 +200,15 @@ class Run:
             except FrameError as error:
                 if self.record.blame(error, left) is None:
                     return [self.record.not_made(job, "failed", str(error))]
+            except RejectedMasterError as error:
+                return [self.record.not_made(job, "missing", str(error))]
             except DaskcalError as error:
                 return [self.record.not_made(job, "failed", str(error))]
 
     def trouble(self, job: Job, left: Sequence[int]) -> ProductEntry | None:
         """Why a job cannot be begun: no frame is `left`, or a master was not made."""
         if not left:
-            return self.record.not_made(job, "missing", "none of its frames can be read")
+            return self.record.not_made(job, "missing", "none of its frames can be used")
         if job.kind != "science":
             fewest = getattr(self.plan.config.combine, job.kind).min_frames
             if len(left) < fewest:
@@ -247,23 +251,22 @@ class Run:
                 self.watch.note(message)
 
     def _write(self, job: Job, kept: dict[int, str]) -> list[ProductEntry]:
-        calibrated = self.calibrated(job, self.raw(job.frames))
+        raw = self.raw(job.frames)
+        calibrated = self.calibrated(job, raw)
+        self.judge.frames(job, raw, None if job.kind == "science" else calibrated)
         if job.kind == "science":
             (written,) = self._frames(calibrated, [job.name])
             return [self._made(job, job.name, written, steps(calibrated))]
-        beside = self._keep(job, calibrated, kept) if kept else []
         options = combine_arguments(getattr(self.plan.config.combine, job.kind))
-        master = combine(calibrated, **self.flats.scaled(job, calibrated, options))
+        options = self.judge.asked(self.flats.scaled(job, calibrated, options))
+        master = combine(calibrated, **options)
         master.attrs["inputs"] = [self.plan.relative(i) for i in job.frames]
         path = self.folder / job.name
-        (written,) = to_fits(master, path, overwrite=True)
+        written, self.opened[job.name] = self.judge.master(job, raw, master, path)
         entry = self._made(job, job.name, written, steps(master))
         if job.kind == "dark" and (message := self.pixels.see_dark(job, calibrated)):
             self.note([message])
-        if job.kind == "bias":
-            self.note(noise_messages(self.raw(job.frames), job.name))
-        self.opened[job.name] = open_master(path).assign_attrs(file=job.name)
-        return [entry, *beside]
+        return [entry, *(self._keep(job, calibrated, kept) if kept else [])]
 
     def _frames(self, calibrated: xr.Dataset, names: Sequence[str]) -> list[Written]:
         """Write frames under their product names, all in one folder."""

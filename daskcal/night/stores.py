@@ -55,15 +55,26 @@ def make_store(run: Run, name: str, jobs: list[Job]) -> None:
     ready = []
     for job in jobs:
         trouble = run.trouble(job, job.frames)
-        if trouble is None:
-            ready.append(job)
-        else:
+        if trouble is not None:
             run.record.unmade.update(dict.fromkeys(job.frames, f"{job.name}: {trouble.reason}"))
+        elif _is_fit(run, replace(job, name=name)):
+            ready.append(job)
     with scratch_removed():
         entry, ready = _attempt(run, name, ready)
     entry = replace(entry, seconds=round(time.perf_counter() - begin, 3))
     run.record.add(entry, [i for job in ready for i in job.frames])
     run.watch.end(name, f"{entry.status} {entry.reason}".rstrip())
+
+
+def _is_fit(run: Run, job: Job) -> bool:
+    """Whether the frame of a job can be used; the record knows why not."""
+    try:
+        run.judge.frames(job, run.raw(job.frames))
+    except FrameError as error:
+        if run.record.blame(error, job.frames) is None:
+            raise
+        return False
+    return True
 
 
 def _attempt(run: Run, name: str, ready: list[Job]) -> tuple[ProductEntry, list[Job]]:
