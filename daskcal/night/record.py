@@ -83,11 +83,16 @@ class Record:
         self.failed[i] = reason
 
     def forget_gates(self, product: str) -> None:
-        """Drop the last numbers of a product that is judged again; rejections stand."""
+        """Drop the last numbers of a product that is judged again; those of rejected frames stay.
+
+        Those of a product follow one another, and the last one's are the last.
+        """
         first = len(self.gates)
         while first and self.gates[first - 1].product == product:
             first -= 1
-        self.gates[first:] = [g for g in self.gates[first:] if g.verdict == "reject"]
+        last = self.gates[first:]
+        rejected = {gate.frame for gate in last if gate.verdict == "reject"}
+        self.gates[first:] = [gate for gate in last if gate.frame in rejected]
 
     def place(self, i: int) -> str:
         """What the ledger calls a frame."""
