@@ -6,14 +6,16 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+import dask
 import numpy as np
 import xarray as xr
 
 from daskcal.calibration import measure_noise
+from daskcal.calibration.robust import median_of_defined
 from daskcal.errors import CalibrationError
 from daskcal.frames.amplifiers import amplifiers, own_values
 from daskcal.night.gates_number import Number
-from daskcal.night.gates_sample import read_sample
+from daskcal.night.gates_sample import read_sample, spread_rows
 
 if TYPE_CHECKING:
     from daskcal.night.config_gates import Gates
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from daskcal.night.pixels import PixelMasks
 
 PAIRS = 3  # of bias frames that are compared: more would only repeat what they say
+BAND_ROWS = 32  # of those frames, in each of a few bands
 
 
 def master_numbers(
@@ -68,7 +71,7 @@ def _read_noise(limits: Gates, raw: xr.Dataset) -> Iterator[Number]:
     if limit.action == "off" or some.sizes["frame"] < 2 or unit not in ("adu", "electron"):
         return
     in_adu = some.assign(image=some["image"].assign_attrs(units="adu"))  # electron: of gain 1
-    measured = np.atleast_1d(measure_noise(in_adu).compute()["rdnoise_adu"].values)
+    measured = _measured_noise(in_adu)
     gains = np.ones(len(measured)) if unit == "electron" else own_values(some, "gain")[0]
     noises = own_values(some, "rdnoise")[0]
     names = [amp.name for amp in amplifiers(raw)] or [""]
@@ -83,6 +86,14 @@ def _read_noise(limits: Gates, raw: xr.Dataset) -> Iterator[Number]:
             f"{expected:.2f} {unit}, which disagrees: uncertainties follow the header; "
             "[instrument] gain and rdnoise in the config mend it",
         )  # fmt: skip
+
+
+def _measured_noise(frames: xr.Dataset) -> np.ndarray:
+    """The read noise of each amplifier in adu: the median of what bands of rows say of it."""
+    bands = spread_rows(frames.sizes["y"], BAND_ROWS)
+    of_bands = [measure_noise(frames.isel(y=rows))["rdnoise_adu"].data for rows in bands]
+    seen = np.stack([np.atleast_1d(noise) for noise in dask.compute(*of_bands)], axis=-1)
+    return median_of_defined(seen)
 
 
 def _dark_current(limits: Gates, master: xr.Dataset) -> Iterator[Number]:

@@ -15,7 +15,7 @@ from daskcal.frames.blocks import blocks
 from daskcal.frames.masks import Flag
 
 BANDS = 8  # of rows, spread evenly: light leaks, clouds and gradients are larger than their gaps
-OF_A_FRAME = 1 << 16  # pixels: a share of 1 % is then known to 0.04 %
+OF_A_FRAME = 1 << 15  # pixels: a share of 1 % is then known to 0.05 %
 OF_A_STACK = 1 << 25  # pixels, however many frames there are
 FEW = 5  # of so many frames or fewer each one weighs in the median of all
 
@@ -26,7 +26,11 @@ def sampled_rows(frames: int, shape: tuple[int, int]) -> list[slice]:
     """The bands of rows of each of `frames` frames of `shape` that are looked at."""
     height, width = shape
     wanted = min(OF_A_FRAME, OF_A_STACK // frames) // (BANDS * max(1, width))
-    rows = max(1, wanted)
+    return spread_rows(height, max(1, wanted))
+
+
+def spread_rows(height: int, rows: int) -> list[slice]:
+    """Bands of `rows` rows, spread evenly; all rows where they are no more."""
     if rows * BANDS >= height:
         return [slice(0, height)]
     starts = [(height - rows) * (2 * k + 1) // (2 * BANDS) for k in range(BANDS)]
