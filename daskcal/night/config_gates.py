@@ -51,7 +51,7 @@ class FrameLevel(Table):
 
     action: Action = _action("reject")
     sigmas: NotNegative = Field(
-        default=0.5, description="Largest difference, in units of the noise of one pixel."
+        default=1.0, description="Largest difference, in units of the noise of one pixel."
     )
     fraction: NotNegative = Field(
         default=0.5,

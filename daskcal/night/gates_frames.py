@@ -8,12 +8,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from daskcal.calibration.robust import MAD_TO_SIGMA
+from daskcal.calibration.robust import MAD_TO_SIGMA, median_of_defined
 from daskcal.night.config_gates import Gates
 from daskcal.night.gates_number import Number
 from daskcal.night.gates_sample import Compared, RawNumbers, Sample, compare
 
-MAJORITY = 3  # frames: of two that differ nobody can tell which one is wrong
 SCATTER = 5.0  # σ of the others' levels within which a level is one of them
 ENOUGH = 4  # other levels whose scatter tells something
 
@@ -109,24 +108,29 @@ class Group:
 
         The worst of those that are to be rejected is taken away, and the others are judged again
         without it, until no more is to be: so one bad frame does not spoil the looks of good ones.
-        Of two frames none is rejected.
+        Where that would take half of them away, nobody can tell who is right, and all stay.
         """
+        n = len(places)
+        if n < 2:
+            return {}
         found: Numbers = {}
-        kept = list(range(len(places)))
-        while len(kept) > 1:
-            numbers = self._numbers(kept)
-            worst = _worst(numbers, self.sample.levels()[kept])
-            if worst is None:
-                return found | {places[k]: each for k, each in zip(kept, numbers, strict=True)}
+        kept = list(range(n))
+        numbers = before = self._numbers(kept)
+        while (worst := _worst(numbers, self.sample.levels()[kept])) is not None:
+            if 2 * (len(kept) - 1) <= n:
+                return {
+                    at: list(map(_unsure, each)) for at, each in zip(places, before, strict=True)
+                }
             found[places[kept[worst]]] = numbers[worst]
             del kept[worst]
-        return found
+            numbers = self._numbers(kept)
+        return found | {places[k]: each for k, each in zip(kept, numbers, strict=True)}
 
     def _numbers(self, kept: list[int]) -> list[list[Number]]:
         flats = self.kind == "flat"
         seen = compare(self.sample.of(kept), scaled=flats, sigmas=self.limits.outliers.sigmas)
         return [
-            [_unsure(n) if len(kept) < MAJORITY else n for n in _measured(*each)]
+            list(_measured(*each))
             for each in zip(
                 self._temperature(self.temperatures[kept]),
                 self._flat_level(seen) if flats else self._level(seen),
@@ -138,7 +142,7 @@ class Group:
     def _temperature(self, values: np.ndarray) -> Iterator[Number]:
         limit = self.limits.temperature
         for i, value in enumerate(values):
-            offset = float(value - np.median(np.delete(values, i)))
+            offset = float(value - median_of_defined(np.delete(values, i)))
             yield Number(
                 "temperature", offset, limit.action, low=-limit.offset, high=limit.offset,
                 unit="K", text=f"its CCD is at {value:.1f} °C, {offset:+.1f} K from the others of "
@@ -183,11 +187,14 @@ class Group:
 
 def _unsure(number: Number) -> Number:
     """The same, which can only warn."""
-    return replace(number, action="warn", text=f"{number.text} (of two frames: which is wrong?)")
+    if number.verdict != "reject":
+        return number
+    text = f"{number.text} (no majority of the frames agrees: which are wrong?)"
+    return replace(number, action="warn", text=text)
 
 
 def _worst(numbers: Sequence[Sequence[Number]], levels: np.ndarray) -> int | None:
-    """The frame that is furthest beyond its limits, of those alike the brightest."""
+    """The frame that is furthest beyond its limits, of those alike the brighter one."""
     excess = [
         max((n.excess for n in each if n.verdict == "reject"), default=0.0) for each in numbers
     ]

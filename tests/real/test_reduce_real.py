@@ -101,6 +101,29 @@ def test_products_open(nights: Callable[[str], Night], name: str) -> None:
             assert not (ccd.uncertainty.array < 0).any(), product
 
 
+@pytest.mark.parametrize("name", SETS)
+def test_gates_are_quiet(nights: Callable[[str], Night], name: str) -> None:
+    """But for Lowell's read noise, which is not the header's."""
+    gates = nights(name).ledger.gates
+    assert [g.name for g in gates if g.verdict != "pass"] == ["read_noise"] * (name == "lowell")
+    assert max((g.value for g in gates if g.name == "outliers"), default=0) < 0.002
+    for gate in gates:
+        if gate.name == "frame_level":
+            assert abs(gate.value) < 0.4 * gate.high
+
+
+def test_gates_name_the_frames_that_jump(realdata: Callable[[str], Path], tmp_path: Path) -> None:
+    """Of TIRCAM2's frames those that a config leaves out by hand, where a majority is sound."""
+    raw = realdata(SETS["tircam2"])
+    text = (HERE / "tircam2.toml").read_text().replace(', "flats0[2-5].fits"', "")
+    text = text.replace('exclude = ["bias_[12].fits"]', 'exclude = ["flats*.fits"]')
+    (tmp_path / "all.toml").write_text(text + '\n[flat]\ncorrect = false\n')
+    night = run(raw, tmp_path / "out", tmp_path / "all.toml")
+    found = {Path(g.frame).name for g in night.ledger.gates if g.verdict != "pass"}
+    assert found == {"bias_1.fits", "bias_2.fits", "bias_3.fits"}
+    assert "no majority" in night.text
+
+
 @pytest.mark.skipif(shutil.which("fitsverify") is None, reason="fitsverify is not installed")
 @pytest.mark.parametrize("name", SETS)
 def test_products_are_fitsverify_clean(nights: Callable[[str], Night], name: str) -> None:
