@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from daskcal.calibration.cosmic import working_bytes
+from daskcal.combination.scale import WORKING
 from daskcal.frames.blocks import Stack
-from daskcal.frames.memory import band_rows, budget, task_bytes, threads
+from daskcal.frames.memory import band_rows, budget
 from daskcal.frames.recipe import Files, Recipe, Step, with_plane
-from daskcal.frames.scratch import frame_bytes
+from daskcal.frames.room import frame_bytes
 from daskcal.frames.sections import Section
 from daskcal.products import band_of_frame
 
@@ -35,8 +34,7 @@ class Effort:
         Of products, about: trimming makes them smaller, and uncertainties may not be known.
     memory : int
         Most bytes of pixels that are held at once: the budget, which sets the height of bands, or
-        what whole frames take: as many as there are threads where their scale is found, one where
-        cosmic rays are.
+        what a whole frame takes, where its scale is found or cosmic rays are.
     tasks : int
         Bands of rows that are computed, and frames whose scale is.
     """
@@ -84,17 +82,14 @@ def _tasks(plan: Plan, job: Job) -> int:
 
 
 def _whole_frames(plan: Plan, job: Job) -> int:
-    """Bytes of the frames that are held as a whole at once."""
+    """Bytes of the frame that is worked on as a whole: more of them wait for room."""
     if job.kind == "science":
         return _with_rays(plan, job)
-    if not _scaled(plan, job):
-        return 0
-    one = _stack(plan, job).take(np.array([0]))
-    return min(threads(), len(job.frames)) * task_bytes(one, one.section.shape[0], whole=True)
+    return frame_bytes(_stack(plan, job), WORKING) if _scaled(plan, job) else 0
 
 
 def _with_rays(plan: Plan, job: Job) -> int:
-    """Bytes of the frame whose cosmic rays are looked for: more of them wait for room."""
+    """Bytes of the frame whose cosmic rays are looked for."""
     if plan.config.cosmic_rays.method is None:
         return 0
     return frame_bytes(_stack(plan, job), working_bytes(plan.config.cosmic_rays.method))
