@@ -112,15 +112,16 @@ def test_gates_are_quiet(nights: Callable[[str], Night], name: str) -> None:
             assert abs(gate.value) < 0.4 * gate.high
 
 
-def test_gates_name_the_frames_that_jump(realdata: Callable[[str], Path], tmp_path: Path) -> None:
-    """Of TIRCAM2's frames those that a config leaves out by hand, where a majority is sound."""
-    raw = realdata(SETS["tircam2"])
-    text = (HERE / "tircam2.toml").read_text().replace(', "flats0[2-5].fits"', "")
-    text = text.replace('exclude = ["bias_[12].fits"]', 'exclude = ["flats*.fits"]')
-    (tmp_path / "all.toml").write_text(text + '\n[flat]\ncorrect = false\n')
-    night = run(raw, tmp_path / "out", tmp_path / "all.toml")
-    found = {Path(g.frame).name for g in night.ledger.gates if g.verdict != "pass"}
-    assert found == {"bias_1.fits", "bias_2.fits", "bias_3.fits"}
+def test_frames_that_jump_are_named(realdata: Callable[[str], Path], tmp_path: Path) -> None:
+    """Of TIRCAM2's frames most jump in level: no majority is sound, and the gates only warn."""
+    lines = (HERE / "tircam2.toml").read_text().splitlines()
+    config = tmp_path / "all.toml"
+    config.write_text("\n".join(line for line in lines if not line.startswith("exclude")))
+    night = run(realdata(SETS["tircam2"]), tmp_path / "out", config)
+    assert {g.verdict for g in night.ledger.gates} == {"pass", "warn"}
+    found = {g.frame for g in night.ledger.gates if g.verdict == "warn"}
+    assert found >= {"bias_1.fits", "bias_2.fits", "bias_3.fits"}
+    assert any(name.startswith("flats") for name in found)
     assert "no majority" in night.text
 
 
