@@ -96,7 +96,9 @@ class Record:
 
     def place(self, i: int) -> str:
         """What the ledger calls a frame."""
-        return self._frame(i).place
+        detector = str(self.plan.table["detector"].iloc[i])
+        hdu = self.plan.frames[i].source.hdu
+        return FrameEntry(self.plan.relative(i), hdu, "used", detector=detector).place
 
     def note(self, message: str) -> bool:
         """Keep a message for the ledger; whether it is new."""
