@@ -15,7 +15,6 @@ import xarray as xr
 from daskcal.errors import DaskcalError, FrameError
 from daskcal.fits.datasum import check_datasum
 from daskcal.fits.write import Written
-from daskcal.frames.master import open_master
 from daskcal.frames.steps import last_step
 from daskcal.night.gates_frames import Group, Numbers, of_raw, of_rejected, of_signal
 from daskcal.night.gates_masters import master_numbers
@@ -72,10 +71,8 @@ class Judge:
             self._judge_together(found, job, calibrated)
         self._settle(job, found)
 
-    def master(
-        self, job: Job, raw: xr.Dataset, master: xr.Dataset, path: Path
-    ) -> tuple[Written, xr.Dataset]:
-        """Write a combined image and open it again; judge it, and its frames by what they lost.
+    def master(self, job: Job, raw: xr.Dataset, master: xr.Dataset, path: Path) -> Written:
+        """Write a combined image, and judge it, and its frames by what they lost.
 
         Parameters
         ----------
@@ -90,14 +87,13 @@ class Judge:
             Frames are rejected, of which the record knows; or the master is.
         """
         written, fractions = _write(master, path)
-        opened = open_master(path).assign_attrs(file=job.name)
         try:
             self._settle(job, of_rejected(self.limits, fractions))
-            self._settle_master(job, master_numbers(self.limits, job, raw, opened, self.run.pixels))
+            self._settle_master(job, master_numbers(self.limits, job, raw, path, self.run.pixels))
         except DaskcalError:
             path.unlink()
             raise
-        return written, opened
+        return written
 
     def asked(self, options: dict[str, Any]) -> dict[str, Any]:
         """Options of `combine` with what the gates need of it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dask
@@ -14,6 +15,7 @@ from daskcal.calibration import measure_noise
 from daskcal.calibration.robust import median_of_defined
 from daskcal.errors import CalibrationError
 from daskcal.frames.amplifiers import amplifiers, own_values
+from daskcal.frames.master import open_master
 from daskcal.night.gates_number import Number
 from daskcal.night.gates_sample import read_sample, spread_rows
 
@@ -27,7 +29,7 @@ BAND_ROWS = 32  # of those frames, in each of a few bands
 
 
 def master_numbers(
-    limits: Gates, job: Job, raw: xr.Dataset, master: xr.Dataset, pixels: PixelMasks
+    limits: Gates, job: Job, raw: xr.Dataset, path: Path, pixels: PixelMasks
 ) -> list[Number]:
     """What a master is judged by.
 
@@ -37,8 +39,8 @@ def master_numbers(
     job : Job
     raw : xarray.Dataset
         Its raw frames; of biases a few are read.
-    master : xarray.Dataset
-        As it was written, opened again.
+    path : Path
+        The master as it was written; a dark is opened again.
     pixels : PixelMasks
         Keeps the hot pixels that a master dark shows.
     """
@@ -46,6 +48,7 @@ def master_numbers(
     if job.kind == "bias":
         found = [*_bias_level(limits, raw), *_read_noise(limits, raw)]
     if job.kind == "dark":
+        master = open_master(path).assign_attrs(file=job.name)
         found = [*_dark_current(limits, master), *_hot_pixels(limits, job, master, pixels)]
     return [n for n in found if n.action != "off" and not math.isnan(n.value)]
 

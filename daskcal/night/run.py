@@ -17,6 +17,7 @@ from daskcal.calibration import calibrate
 from daskcal.combination import combine
 from daskcal.errors import ArgumentError, DaskcalError, FrameError, choose
 from daskcal.fits.write import Written
+from daskcal.frames.master import open_master
 from daskcal.frames.memory import budget
 from daskcal.frames.open import frames_dataset
 from daskcal.frames.scratch import scratch_removed
@@ -262,10 +263,11 @@ class Run:
         master = combine(calibrated, **options)
         master.attrs["inputs"] = [self.plan.relative(i) for i in job.frames]
         path = self.folder / job.name
-        written, self.opened[job.name] = self.judge.master(job, raw, master, path)
+        written = self.judge.master(job, raw, master, path)
         entry = self._made(job, job.name, written, steps(master))
         if job.kind == "dark" and (message := self.pixels.see_dark(job, calibrated)):
             self.note([message])
+        self.opened[job.name] = open_master(path).assign_attrs(file=job.name)
         return [entry, *(self._keep(job, calibrated, kept) if kept else [])]
 
     def _frames(self, calibrated: xr.Dataset, names: Sequence[str]) -> list[Written]:
