@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dask
+import dask.array as da
 import numpy as np
 import xarray as xr
 
@@ -20,7 +21,6 @@ from daskcal.night.gates_frames import Group, Numbers, of_raw, of_rejected, of_s
 from daskcal.night.gates_masters import master_numbers
 from daskcal.night.gates_number import Number
 from daskcal.night.gates_sample import raw_numbers, read_sample
-from daskcal.products import to_fits
 from daskcal.temporaries import give_up
 
 if TYPE_CHECKING:
@@ -71,7 +71,9 @@ class Judge:
             self._judge_together(found, job, calibrated)
         self._settle(job, found)
 
-    def master(self, job: Job, raw: xr.Dataset, master: xr.Dataset, path: Path) -> Written:
+    def master(
+        self, job: Job, raw: xr.Dataset, master: xr.Dataset, path: Path, sink: da.Array
+    ) -> Written:
         """Write a combined image, and judge it, and its frames by what they lost.
 
         Parameters
@@ -80,13 +82,21 @@ class Judge:
             The job's frames, and what they were combined to as `asked` says.
         path : Path
             Its file, which is removed again where the master or one of its frames is rejected.
+        sink : dask.array.Array
+            What `to_fits` gives to be computed, which writes the file.
 
         Raises
         ------
         FrameError, RejectedMasterError
             Frames are rejected, of which the record knows; or the master is.
         """
-        written, fractions = _write(master, path)
+        # arrays, not Datasets: then both come out of one pass over the frames
+        said = master["rejected_fraction"].data if "rejected_fraction" in master else np.empty(0)
+        try:
+            written, fractions = dask.compute(sink, said)
+        except BaseException:
+            give_up(path)
+            raise
         try:
             self._settle(job, of_rejected(self.limits, fractions))
             self._settle_master(job, master_numbers(self.limits, job, raw, path, self.run.pixels))
@@ -160,19 +170,6 @@ class Judge:
         self.run.record.gates += gates
         warned = (gate for gate in gates if gate.verdict == "warn")
         self.run.note(f"{gate.frame or gate.product}: {gate.message}" for gate in warned)
-
-
-def _write(master: xr.Dataset, path: Path) -> tuple[Written, np.ndarray]:
-    """Write a combined image; the share of each frame's values that was rejected, if it says so."""
-    fractions = master["rejected_fraction"].data if "rejected_fraction" in master else np.empty(0)
-    (sink,) = to_fits(master.drop_dims("input", errors="ignore"), path, overwrite=True,
-                      compute=False)  # fmt: skip
-    try:
-        written, shares = dask.compute(sink, fractions)
-    except BaseException:
-        give_up(path)
-        raise
-    return written, shares
 
 
 def _left(found: Numbers) -> list[int]:

@@ -263,7 +263,8 @@ class Run:
         master = combine(calibrated, **options)
         master.attrs["inputs"] = [self.plan.relative(i) for i in job.frames]
         path = self.folder / job.name
-        written = self.judge.master(job, raw, master, path)
+        (sink,) = to_fits(master, path, overwrite=True, compute=False)
+        written = self.judge.master(job, raw, master, path, sink)
         entry = self._made(job, job.name, written, steps(master))
         if job.kind == "dark" and (message := self.pixels.see_dark(job, calibrated)):
             self.note([message])
