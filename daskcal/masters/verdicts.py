@@ -168,7 +168,7 @@ _EXPOSURE = _Rule("exposure", _check_exposure, _say_exposure)
 _TEMPERATURE = _Rule("temperature", _check_temperature, _say_temperature)
 _DAYS = _Rule("days", _check_days, _say_days)
 _NOT_AFTER = _Rule("not_after", _check_not_after, _say_not_after)
-_AMPLIFIERS = _equal("amplifiers", lambda facts: facts.readout.amplifiers)
+_AMPLIFIERS = _equal("amplifiers", lambda facts: facts.readout.amplifiers or "one")
 _OF_CAMERA = ("detector", "binning", "shape", "gain", "readout_mode", "amplifiers")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
@@ -26,6 +26,7 @@ from daskcal.masters.library import Library
 from daskcal.night.config import NightConfig
 from daskcal.night.config_keys import Output
 from daskcal.night.effort import bytes_in
+from daskcal.night.gates import Judge, RejectedMasterError
 from daskcal.night.jobs import Job, used_masters
 from daskcal.night.journal import Before, Journal, read_before
 from daskcal.night.keys import calibrated_key
@@ -39,7 +40,7 @@ from daskcal.night.output import check_output, check_targets, make_folders
 from daskcal.night.pixels import PixelMasks
 from daskcal.night.plan import Plan, instrument_of, plan_night
 from daskcal.night.progress import Watch
-from daskcal.night.quality import key_figures, noise_messages
+from daskcal.night.quality import key_figures
 from daskcal.night.recipes import calibration_arguments, combine_arguments, noise_unknown
 from daskcal.night.record import Record
 from daskcal.night.report import write_report
@@ -50,6 +51,8 @@ from daskcal.products import PLANES, to_fits
 from daskcal.provenance import Origin
 from daskcal.strict import strict_keywords
 from daskcal.temporaries import discard_stale
+
+Options = dict[str, Any]
 
 
 @strict_keywords
@@ -172,6 +175,7 @@ class Run:
     pixels: PixelMasks = field(init=False)
     flats: MosaicFlats = field(init=False)
     keys: dict[str, str] = field(default_factory=dict)
+    judge: Judge = field(init=False)
     journal: Journal = field(init=False)
     reuse: Reuse = field(init=False)
     outlook: Outlook = field(default_factory=Outlook)
@@ -182,6 +186,7 @@ class Run:
         self.record = Record(self.plan)
         self.pixels = PixelMasks(self.plan)
         self.flats = MosaicFlats(self.plan)
+        self.judge = Judge(self)
         self.journal = Journal(self.folder)
 
     @property
@@ -305,6 +310,8 @@ class Run:
             except FrameError as error:
                 if self.record.blame(error, left) is None:
                     return [self.record.not_made(job, "failed", str(error))]
+            except RejectedMasterError as error:
+                return [self.record.not_made(job, "missing", str(error))]
             except DaskcalError as error:
                 return [self.record.not_made(job, "failed", str(error))]
 
@@ -364,26 +371,28 @@ class Run:
                 self.watch.note(message)
 
     def _write(self, job: Job, kept: dict[int, str]) -> list[ProductEntry]:
-        calibrated = self.calibrated(job, self.raw(job.frames))
+        raw = self.raw(job.frames)
+        calibrated = self.calibrated(job, raw)
+        self.judge.frames(job, raw, None if job.kind == "science" else calibrated)
         if job.kind == "science":
             (written,) = self._frames(calibrated, [origin_of(self, job)])
             return [self._made(job, job.name, written, steps(calibrated))]
-        beside = self._keep(job, calibrated, kept) if kept else []
-        master = self.combined(job, calibrated)
-        path = self.folder / job.name
-        origin = origin_of(self, job)
-        (written,) = to_fits(master, path, overwrite=True, origin=origin)
+        master = self.combined(job, calibrated, self.judge.asked)
+        path, origin = self.folder / job.name, origin_of(self, job)
+        (sink,) = to_fits(master, path, overwrite=True, compute=False, origin=origin)
+        written = self.judge.master(job, raw, master, path, sink)
         entry = self._made(job, job.name, written, steps(master))
         entry = replace(entry, origin=json.loads(origin.text()))
-        if job.kind == "bias":
-            self.note(noise_messages(self.raw(job.frames), job.name))
         self.opened.add(job.name, path, written.checksum)
-        return [entry, *beside]
+        return [entry, *(self._keep(job, calibrated, kept) if kept else [])]
 
-    def combined(self, job: Job, calibrated: xr.Dataset) -> xr.Dataset:
-        """The master of calibrated frames, lazily."""
+    def combined(
+        self, job: Job, calibrated: xr.Dataset, asked: Callable[[Options], Options] = dict
+    ) -> xr.Dataset:
+        """The master of calibrated frames, lazily; `asked` may ask `combine` for more."""
         options = combine_arguments(getattr(self.plan.config.combine, job.kind))
-        master = combine(calibrated, **self.flats.scaled(job, calibrated, options))
+        options = asked(self.flats.scaled(job, calibrated, options))
+        master = combine(calibrated, **options)
         master.attrs["inputs"] = [self.plan.relative(i) for i in job.frames]
         master, message = self.pixels.with_unstable(job, calibrated, master)
         self.note([message] if message else [])
