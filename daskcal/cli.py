@@ -160,22 +160,29 @@ def ls(paths: tuple[str, ...]) -> None:
 @click.argument("raw")
 @_config
 @click.option("-o", "--output", metavar="OUT", help="Folder the products would go to.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON, for machines.")
 @_select
 @_exclude
 def plan(
-    raw: str, config: str | None, output: str | None, select: str | None, exclude: tuple[str, ...]
+    raw: str,
+    config: str | None,
+    output: str | None,
+    as_json: bool,
+    select: str | None,
+    exclude: tuple[str, ...],
 ) -> None:
     """Tell what a night would make, from what, and why. No pixel is read."""
     with _exit_status():
         from daskcal.night.plan import plan_night
 
         found = plan_night(raw, config, select=select, exclude=exclude, output=output)
-        _say(str(found))
+        _say(found.to_json() if as_json else str(found))
         if output is not None:
             from daskcal.night.plan_text import room_text
             from daskcal.night.reuse import look_ahead
 
-            _say("\n".join([room_text(found, Path(output)), *look_ahead(found, Path(output))]))
+            lines = [room_text(found, Path(output)), *look_ahead(found, Path(output))]
+            _say("\n".join(lines), err=as_json)
     if found.missing or found.unreadable:
         sys.exit(SKIPPED)
 

@@ -16,6 +16,14 @@ DOCS = Path(__file__).parents[1] / "docs"
 # of pages that print or make something: lines (as patterns), and files
 PRINTED = {
     "amplifiers": (r"'x': 152", r"\['bottom left' 'bottom right'\]", r"step: [01]\.\d adu"),
+    "matching": (
+        r"will be made:\n  masters/bias\.fits from 9 frames",
+        r"pin n0421\.fits n0441\.fits\n",
+        r"masters/flat_B\.fits: pinned by .*not serve: filter is 'B', wanted 'V'",
+        r"n0341\.fits masters/dark_60s\.fits +exposure -1\.9",
+        r"masters/dark_300s\.fits +2\n",
+        r"\n19 \d+\n",
+    ),
     "mosaics": (
         r"\['CCD1', 'CCD2', 'CCD3', 'CCD4'\]\nuint16 \(1, 64, 144\)\n",
         r"Counts\(found=68, used=68, skipped=0, failed=0\)\n8\n",

@@ -17,6 +17,7 @@ from daskcal.errors import ArgumentError, UnusableFrameError
 from daskcal.frames.blocks import Band, Stack, assign, describe_input, pack, recover
 from daskcal.frames.coordinates import frame_names
 from daskcal.frames.recipe import Step, with_plane
+from daskcal.frames.room import Room
 from daskcal.frames.steps import StepRecord, with_step
 from daskcal.frames.units import require_unit
 from daskcal.strict import strict_keywords
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from daskcal.frames.program import Program
 
 CLIP = 3.0  # σ: a fit to the sky must not see the stars
+WORKING = 96  # bytes for each pixel of a fit: its terms, value and distance, and what becomes them
 SAMPLE = 1 << 20  # pixels of a frame that a fit takes at most, evenly spread over it
 
 
@@ -126,6 +128,8 @@ def _fitted_scales(stack: Stack, master: Master, names: Sequence[str]) -> da.Arr
     """The scale of each frame (frame,), float64, from a first pass over the frames, lazily."""
     here = stack.section.within(master.section)
     planes = [master.planes[p][here] for p in ("image", "mask") if p in master.planes]
+    rows, columns = stack.section.shape
+    sampled = min(1.0, SAMPLE / max(1, rows * columns))
     return da.blockwise(
         _frame_scale,
         "f",
@@ -133,43 +137,56 @@ def _fitted_scales(stack: Stack, master: Master, names: Sequence[str]) -> da.Arr
         "fyx",
         *(part for plane in planes for part in (plane.rechunk(-1), "yx")),
         names=tuple(names),
+        room=Room.of_frame(stack, int(np.ceil(sampled * WORKING))),
         dtype=np.float64,
         meta=np.empty(0),
     )
 
 
 def _frame_scale(
-    packed: list, fringes: list, masks: list | None = None, *, names: Sequence[str]
+    packed: list,
+    fringes: list,
+    masks: list | None = None,
+    *,
+    names: Sequence[str],
+    room: Room,
 ) -> np.ndarray:
     """The scale (1,) of one frame, whose blocks are nested by row and column."""
     band: Band = packed[0][0]
-    fringe = fringes[0][0]
-    planes = band.by_name()
-    image = planes["image"][0]
-    good = np.isfinite(image) & np.isfinite(fringe)
-    if masks is not None:
-        good &= masks[0][0] == 0
-    if "mask" in planes:
-        good &= planes["mask"][0] == 0
-    scale = _scale(image, fringe, good)
+    mask = None if masks is None else masks[0][0]
+    with room.taken():
+        planes = {name: plane[0] for name, plane in band.by_name().items()}
+        scale, n = _scale(planes["image"], planes.get("mask"), fringes[0][0], mask)
     if not np.isfinite(scale):
         raise UnusableFrameError(
             names[band.frames.start],
             "unusable",
-            f"subtract_fringe: its {int(good.sum())} good pixels are too few to fit the fringe "
-            "frame, or that is even; give the scale, or leave the frame out",
+            f"subtract_fringe: its {n} good pixels are too few to fit the fringe frame, or that "
+            "is even; give the scale, or leave the frame out",
         )
     return np.array([scale])
 
 
-def _scale(image: np.ndarray, fringe: np.ndarray, good: np.ndarray) -> float:
-    """k of image = a + b·y + c·x + k·fringe over good pixels, without those beyond 3σ of it."""
+def _scale(
+    image: np.ndarray, mask: np.ndarray | None, fringe: np.ndarray, unfit: np.ndarray | None
+) -> tuple[float, int]:
+    """k of image = a + b·y + c·x + k·fringe, over so many pixels good in both.
+
+    Without those beyond 3σ of the fit. Of a large image an even sample is enough.
+    """
     step = int(np.ceil(np.sqrt(max(1.0, image.size / SAMPLE))))
     thin = (slice(None, None, step),) * 2
-    chosen = good[thin]
-    values = image[thin][chosen].astype(np.float64)
-    size, terms = 1.0, [np.ones(values.size)]
-    for each in (*np.nonzero(chosen), fringe[thin][chosen].astype(np.float64)):
-        size = float(each.std()) if each.size else 0.0
-        terms.append((each - each.mean()) / size if size else np.zeros(each.size))
-    return float(clipped_fit(values, np.stack(terms), CLIP).terms[-1]) / (size or np.nan)
+    image, fringe = image[thin], fringe[thin]
+    good = np.isfinite(image) & np.isfinite(fringe)
+    for bits in (mask, unfit):
+        if bits is not None:
+            good &= bits[thin] == 0
+    values = image[good].astype(np.float64)
+    terms = np.ones((4, values.size))
+    size = 0.0
+    for term, each in zip(terms[1:], (*np.nonzero(good), fringe[good]), strict=True):
+        term[:] = each
+        size = float(term.std()) if term.size else 0.0
+        term -= term.mean() if term.size else 0.0
+        term /= size or np.inf
+    return float(clipped_fit(values, terms, CLIP).terms[-1]) / (size or np.nan), values.size

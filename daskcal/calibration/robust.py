@@ -8,6 +8,7 @@ import numpy as np
 
 MAD_TO_SIGMA = 1.482602218505602  # σ of a normal distribution over its median absolute deviation
 HALF_STEP = 0.5  # raw units: the rounding of a converter hides what is smaller
+_PIECE = 1 << 16  # values whose products are there at once
 _ROUNDS = 50  # of clipping; it settles in a few
 
 
@@ -67,19 +68,31 @@ def clipped_fit(values: np.ndarray, terms: np.ndarray, clip: float) -> Fit:
     sigma = sigma or float(offset[finite].std())  # integers of which half are equal
     for _ in range(_ROUNDS):
         inside = finite & (np.abs(offset) <= clip * sigma)
-        used = terms * inside
-        # einsum adds in one order, which a threaded library may not
-        normal, right = np.einsum("ip,jp->ij", used, terms), np.einsum("ip,p->i", used, filled)
+        normal, right = _normal_equations(terms, filled, inside)
         fit, _, rank, _ = np.linalg.lstsq(normal, right, rcond=1e-10)
         freedom = int(inside.sum() - rank)
         if freedom < 1:
             return Fit(unknown, inside, 0, np.nan)
-        offset = filled - (fit[:, None] * terms).sum(axis=0)
+        offset = filled - np.einsum("i,ip->p", fit, terms)
         sigma = float(np.sqrt((offset[inside] ** 2).sum() / freedom / loss))
         if np.array_equal(inside, kept):
             break
         kept = inside
     return Fit(fit if rank == len(terms) else unknown, kept, freedom, sigma**2)
+
+
+def _normal_equations(
+    terms: np.ndarray, values: np.ndarray, inside: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Sums of products of the terms, and of them with the values: piece by piece, to stay small."""
+    normal, right = np.zeros((len(terms), len(terms))), np.zeros(len(terms))
+    for start in range(0, values.size, _PIECE):
+        piece = slice(start, start + _PIECE)
+        used = terms[:, piece] * inside[piece]
+        # einsum adds in one order, which a threaded library may not
+        normal += np.einsum("ip,jp->ij", used, terms[:, piece])
+        right += np.einsum("ip,p->i", used, values[piece])
+    return normal, right
 
 
 def _variance_within(clip: float) -> float:

@@ -15,6 +15,7 @@ from daskcal.errors import ArgumentError, GeometryError, UnusableFrameError, nea
 from daskcal.frames.blocks import Band, Stack, pack, recover
 from daskcal.frames.coordinates import frame_name, frame_names
 from daskcal.frames.detector import raw_section
+from daskcal.frames.room import Room
 from daskcal.frames.sections import Section, after_fits, fits_section, python_section
 from daskcal.frames.table import header_name
 
@@ -25,6 +26,7 @@ SectionLike = str | slice | tuple[slice, ...] | None
 STATISTICS = ("median", "mean", "mode")
 SCALE, ZERO, WEIGHTS = "scale", "zero", "weights"
 ROWS = (SCALE, ZERO, WEIGHTS)  # of the array of all numbers
+WORKING = 32  # bytes of a pixel that a statistic takes: good ones, their copy, sorted or as float64
 NEUTRAL = {SCALE: 1.0, ZERO: 0.0, WEIGHTS: 1.0}
 
 
@@ -170,13 +172,15 @@ def numbers_of_frames(
     statistics = tuple(dict.fromkeys(w.statistic for w in wanted if w.statistic is not None))
     if not statistics:
         return da.from_array(known, chunks=-1)
+    seen = stack.windowed(section)
     found = da.blockwise(  # whole frames: a statistic must not depend on how they are cut
         _frame_statistics,
         "gyx",
-        pack(stack.windowed(section), frame=1, rows=-1),
+        pack(seen, frame=1, rows=-1),
         "gyx",
         adjust_chunks={"y": 1, "x": len(statistics)},
         statistics=statistics,
+        room=Room.of_frame(seen, WORKING),
         dtype=np.float64,
         meta=np.empty((0, 0, 0)),
     )
@@ -214,14 +218,15 @@ class _Searched(NamedTuple):
     column: int
 
 
-def _frame_statistics(band: Band, *, statistics: tuple[Statistic, ...]) -> np.ndarray:
+def _frame_statistics(band: Band, *, statistics: tuple[Statistic, ...], room: Room) -> np.ndarray:
     """The statistics of one frame, (1, 1, statistics)."""
-    held = band.by_name()
-    image = held["image"][0]
-    good = np.isfinite(image)
-    if "mask" in held:
-        good &= held["mask"][0] == 0
-    return np.array([[[frame_statistic(image, good, s) for s in statistics]]])
+    with room.taken():
+        held = band.by_name()
+        image = held["image"][0]
+        good = np.isfinite(image)
+        if "mask" in held:
+            good &= held["mask"][0] == 0
+        return np.array([[[frame_statistic(image, good, s) for s in statistics]]])
 
 
 def _with_statistics(

@@ -25,11 +25,10 @@ from dask.base import tokenize
 from daskcal.errors import OutputError
 from daskcal.fits.content import spool_folder
 from daskcal.fits.source import ImageSource, read_stored
-from daskcal.frames.band import Band, pixel_bytes
+from daskcal.frames.band import Band
 from daskcal.frames.block import Block
-from daskcal.frames.memory import SLACK, budget, threads
 from daskcal.frames.recipe import Input, Recipe
-from daskcal.frames.room import room
+from daskcal.frames.room import Room
 from daskcal.frames.sections import Section
 from daskcal.frames.stack import Stack, describe_input, pack
 from daskcal.temporaries import discard_abandoned, forget, new_temporary, remove
@@ -77,8 +76,7 @@ def through_scratch(stack: Stack, step: WholeFrameStep) -> Stack:
         step=step,
         folder=ScratchFolder.new(),
         kept=kept,
-        work=frame_bytes(stack, step.working_bytes),
-        limit=int(SLACK * budget()) - _beside(stack),
+        room=Room.of_frame(stack, step.working_bytes),
         dtype=object,
         meta=np.empty((0, 0, 0), object),
         token="whole-frame",
@@ -86,20 +84,6 @@ def through_scratch(stack: Stack, step: WholeFrameStep) -> Stack:
     files = stored[:, 0, 0]  # also keeps Dask from doing the step anew for each block that is read
     source = Scratch(stack.n_frames, section, kept, inputs=(describe_input(files, "f"),))
     return Stack(Recipe.of(source), section, (files,), stack.aligned)
-
-
-def _beside(stack: Stack) -> int:
-    """Bytes beside those frames: raw pixels of others that wait for room, and whole masters."""
-    rows, columns = stack.section.shape
-    masters = [np.dtype(i.dtype).itemsize for i in stack.recipe.inputs if i.index == "yx"]
-    waiting = threads() * stack.recipe.source.dtype.itemsize
-    return rows * columns * (waiting + 2 * sum(masters))  # as they are, and cut for the steps
-
-
-def frame_bytes(stack: Stack, working: int) -> int:
-    """Bytes of a frame that a step works on, with `working` bytes for each of its pixels."""
-    rows, columns = stack.section.shape
-    return rows * columns * (2 * pixel_bytes(stack.recipe) + working)
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,18 +153,21 @@ def _store(
     step: WholeFrameStep,
     folder: ScratchFolder,
     kept: tuple[tuple[str, str], ...],
-    work: int,
-    limit: int,
+    room: Room,
 ) -> np.ndarray:
     """Take one frame through the step and write its planes; the name of the file, (1, 1, 1)."""
-    i = band.frames.start
-    with room(work, limit):
-        before = Block.of(band.section, band.by_name())
-        after = step.apply(before, i)
-        path = folder.write(i, [np.asarray(getattr(after, p), np.dtype(t)) for p, t in kept])
     name = np.empty((1, 1, 1), object)
-    name[0, 0, 0] = path
+    with room.taken():
+        name[0, 0, 0] = _stored(band, step, folder, kept)  # alone: its arrays are gone by the end
     return name
+
+
+def _stored(
+    band: Band, step: WholeFrameStep, folder: ScratchFolder, kept: tuple[tuple[str, str], ...]
+) -> str:
+    i = band.frames.start
+    after = step.apply(Block.of(band.section, band.by_name()), i)
+    return folder.write(i, [np.asarray(getattr(after, p), np.dtype(t)) for p, t in kept])
 
 
 # --- the folder -----------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from pydantic import BeforeValidator, TypeAdapter, ValidationError
 
 from daskcal.atomic import write_atomically
 from daskcal.errors import ArgumentError, ConfigError, choose
+from daskcal.printable import one_line
 
 FORMAT = "daskcal-ledger-2"
 
@@ -70,7 +71,8 @@ class FrameEntry:
     def place(self) -> str:
         """Path, and detector or HDU where it lies in an extension, for people."""
         within = self.detector or f"HDU {self.hdu}"
-        return f"{self.path} [{within}]" if self.hdu else self.path
+        path = one_line(self.path)
+        return f"{path} [{within}]" if self.hdu else path
 
     def __post_init__(self) -> None:
         choose("status", self.status, FRAME_STATUS)

@@ -79,8 +79,8 @@ def as_one(name: str, jobs: Sequence[Job]) -> Job:
         for kind, names in job.masters.items():
             masters[kind] = tuple(dict.fromkeys((*masters.get(kind, ()), *names)))
     frames = tuple(i for job in jobs for i in job.frames)
-    matches = tuple(dict.fromkeys(match for job in jobs for match in job.matches))
-    return Job(name, "science", frames, masters, matches=matches)
+    matched = tuple(pair for job in jobs for pair in job.matched)
+    return Job(name, "science", frames, masters, matched=matched)
 
 
 def _kept_names(plan: Plan, masters: Sequence[Job]) -> dict[int, str]:

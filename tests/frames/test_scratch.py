@@ -7,8 +7,6 @@ import os
 import pickle
 import subprocess
 import sys
-import threading
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -24,7 +22,6 @@ from daskcal.errors import OutputError
 from daskcal.fits.content import spool_folder
 from daskcal.frames.block import Block, promoted
 from daskcal.frames.blocks import assign, recover
-from daskcal.frames.room import room
 from daskcal.frames.scratch import (
     Scratch,
     ScratchFolder,
@@ -206,73 +203,3 @@ def test_a_folder_that_workers_do_not_share_is_named(frames, monkeypatch):
 
 def _no_room(*_, **__):
     raise OSError(28, "No space left on device")
-
-
-# --- memory ---------------------------------------------------------------------------------------
-
-
-def test_whole_frames_wait_for_room():
-    together, most, lock = 0, 0, threading.Lock()
-
-    def work():
-        nonlocal together, most
-        with room(40, 100):
-            with lock:
-                together += 1
-                most = max(most, together)
-            time.sleep(0.02)
-            with lock:
-                together -= 1
-
-    workers = [threading.Thread(target=work) for _ in range(8)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    assert most == 2
-    with room(1000, 100):  # too large for the limit: alone
-        pass
-
-
-# What a process grows by, from imported and compiled, while ever more frames go through L.A.Cosmic
-# and are combined.
-GROWTH = """
-import sys
-import dask
-import daskcal
-
-def status(what):
-    with open("/proc/self/status") as file:
-        return next(int(line.split()[1]) * 1024 for line in file if line.startswith(what))
-
-def lazily(n):
-    rays = daskcal.cosmicray_lacosmic(frames.isel(frame=slice(n)), niter=1)
-    return daskcal.combine(rays)
-
-frames = daskcal.open_frames(sys.argv[1])
-with dask.config.set({"daskcal.memory": "200MB", "num_workers": 4}):
-    lazily(2).compute()
-    before = status("VmRSS")
-    for n in (4, 24):
-        with open("/proc/self/clear_refs", "w") as file:
-            file.write("5")  # forget the highest size so far
-        lazily(n).compute()
-        print(n, status("VmHWM") - before)
-"""
-
-
-@pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="needs Linux's /proc")
-def test_a_process_stays_within_the_budget_for_any_number_of_frames(tmp_path):
-    side = 700  # 4 whole frames at once would take 170 MB, 24 in memory 140 MB more
-    rng = np.random.default_rng(0)
-    first, *_ = write_frames(tmp_path / "raw", [rng.normal(1000, 5, (side, side)).astype("u2")])
-    for i in range(1, 24):
-        os.link(first, tmp_path / "raw" / f"f{i}.fits")
-    done = subprocess.run(
-        [sys.executable, "-c", GROWTH, str(tmp_path / "raw")],
-        env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    grown = [tuple(map(int, line.split())) for line in done.stdout.splitlines()]
-    assert [n for n, _ in grown] == [4, 24]
-    assert all(growth < 200e6 for _, growth in grown), grown
