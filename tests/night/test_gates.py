@@ -301,3 +301,29 @@ def test_a_frame_that_changes_after_the_scan_costs_itself(raw: Path, tmp_path: P
     assert list(lost) == ["dark_1.fits"]
     assert "changed" in lost["dark_1.fits"]
     assert status(ledger, "masters/dark_60s.fits")[0] == "made"
+
+
+# --- again ----------------------------------------------------------------------------------------
+
+
+def test_a_second_run_keeps_the_verdicts(raw: Path, tmp_path: Path) -> None:
+    brighten(raw / "bias_2.fits", 40)
+    first = reduce_night(raw, tmp_path / "out")
+    again = reduce_night(raw, tmp_path / "out")
+    assert all(p.reused for p in again.products)
+    assert again.gates == first.gates
+    assert again.frames == first.frames
+
+
+def test_other_limits_judge_anew(raw: Path, tmp_path: Path) -> None:
+    brighten(raw / "bias_2.fits", 40)
+    reduce_night(raw, tmp_path / "out")
+    loose = config(gates={"frame_level": {"sigmas": 100.0}})
+    again = reduce_night(raw, tmp_path / "out", loose)
+    assert again.counts().used == 17
+    assert not any(p.reused for p in again.products)
+    judged_otherwise = config(gates={"frame_level": {"sigmas": 100.0}, "hot_pixels": {"high": 0.1}})
+    again = reduce_night(raw, tmp_path / "out", judged_otherwise)
+    assert [p.name for p in again.products if p.reused] == ["masters/bias.fits"]
+    (gate,) = of(again, "hot_pixels")
+    assert gate.high == 0.1
