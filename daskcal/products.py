@@ -148,7 +148,7 @@ def product_names(
 
 
 def _split(path: str) -> tuple[str, str]:
-    stem, ending = os.path.basename(path), ""
+    stem, ending = "".join(c if c.isprintable() else "_" for c in os.path.basename(path)), ""
     while found := _ENDING.search(stem):
         stem, ending = stem[: found.start()], f"_{found[1]}{ending}"
     return stem or "frame", ending
