@@ -158,7 +158,7 @@ def test_gates_are_drawn_over_time_with_their_limits(night):
 
 def test_a_frame_left_out_by_a_gate_is_named_with_its_product(night):
     shown = page_of(write_report(*night)).words
-    assert "masters/bias.fits frame left out" in shown
+    assert "masters/bias.fits 1 frame left out" in shown
     assert "Left out by a gate (1) rejected bias_4.fits: a leak?" in shown
     assert "bias_0.fits 1 gate passed" in shown
     assert "read noise 4.1 adu (at most 4) warn" in shown
@@ -454,3 +454,15 @@ def test_fits_the_width_of_a_screen(night, tmp_path, width):
         capture_output=True, text=True, timeout=100, check=True,
     )  # fmt: skip
     assert "<title>0 8</title>" in done.stdout
+
+
+def test_charts_of_gates_that_passed_are_folded_where_there_are_many(night, monkeypatch):
+    monkeypatch.setattr(gates, "FEW", 1)
+    out, ledger = night
+    passed = [
+        Gate("read_out", BIAS, 1.0 + i, "pass", f"bias_{i}.fits", 0, 9, "adu") for i in range(4)
+    ]
+    ledger = dataclasses.replace(ledger, gates=(*ledger.gates, *passed))
+    text = write_report(out, ledger).read_text("utf-8")
+    folded = text.index("Charts of gates that all passed (1)")
+    assert text.index("bias level of masters") < folded < text.index("read out of masters")
