@@ -426,14 +426,36 @@ def config(what: str | None, check: str | None) -> None:
 @click.option("--camera", default="generic", help="generic, lfc, aspen-cg16m or mosaic [generic].")
 @click.option("--size", metavar="NY,NX", help="Rows and columns of the imaging area.")
 @click.option("--seed", type=int, default=0, help="Another number, another night [0].")
+@click.option("--days", type=int, default=0, help="Nights later, with the same detector [0].")
+@click.option(
+    "--fault",
+    "faults",
+    nargs=2,
+    multiple=True,
+    metavar="KIND GLOB",
+    help="What is wrong with which frames, such as: light-leak 'n0004'; another word lists them.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace an earlier simulated night.")
-def simulate(output: str, camera: str, size: str | None, seed: int, overwrite: bool) -> None:
+def simulate(
+    output: str,
+    camera: str,
+    size: str | None,
+    seed: int,
+    days: int,
+    faults: tuple[tuple[str, str], ...],
+    overwrite: bool,
+) -> None:
     """Make a night of raw frames with known truth, and a config for it."""
     with _exit_status():
         from daskcal.simulate import simulate_night
 
         shape = None if size is None else _size(size)
-        night = simulate_night(output, camera, size=shape, seed=seed, overwrite=overwrite)
+        wrong: dict[str, list[str]] = {}
+        for kind, glob in faults:
+            wrong.setdefault(kind, []).append(glob)
+        night = simulate_night(
+            output, camera, size=shape, seed=seed, days=days, faults=wrong, overwrite=overwrite
+        )
         folder, config = (shlex.quote(str(path)) for path in (night.folder, night.config))
         _say(f"{night.folder}: {len(night.files)} raw frames")
         _say(f"next: daskcal reduce {folder} -c {config} -o REDUCED")

@@ -48,14 +48,17 @@ class PixelMasks:
 
     def hot_of(self, job: Job, opened: Mapping[str, xr.Dataset]) -> list[xr.Dataset]:
         """The hot pixels that the longest dark of a job shows."""
-        limit = self.plan.config_of(job).dark.hot_threshold
         longest = _longest(job, opened)
-        if limit is None or longest is None:
-            return []
-        if longest not in self.hot:
+        found = None if longest is None else self.hot_in(job, opened[longest], longest)
+        return [] if found is None else [found]
+
+    def hot_in(self, job: Job, dark: xr.Dataset, name: str) -> xr.Dataset | None:
+        """The hot pixels of the master dark called `name`; None where the config wants none."""
+        limit = self.plan.config_of(job).dark.hot_threshold
+        if limit is not None and name not in self.hot:
             threshold = None if limit == "auto" else limit
-            self.hot[longest] = hot_pixels(opened[longest], threshold=threshold).compute()
-        return [self.hot[longest]]
+            self.hot[name] = hot_pixels(dark, threshold=threshold).compute()
+        return self.hot.get(name)
 
     def bad_of(self, job: Job, frames: xr.Dataset, opened: Mapping[str, xr.Dataset]) -> Any:
         """The mask of a job's raw frames: the config's file, or that with what masters show."""

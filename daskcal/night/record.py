@@ -113,6 +113,24 @@ class Record:
                 return i
         return None
 
+    def forget_gates(self, product: str) -> None:
+        """Drop the last numbers of a product that is judged again; those of rejected frames stay.
+
+        Those of a product follow one another, and the last one's are the last.
+        """
+        first = len(self.gates)
+        while first and self.gates[first - 1].product == product:
+            first -= 1
+        last = self.gates[first:]
+        rejected = {gate.frame for gate in last if gate.verdict == "reject"}
+        self.gates[first:] = [gate for gate in last if gate.frame in rejected]
+
+    def place(self, i: int) -> str:
+        """What the ledger calls a frame."""
+        detector = str(self.plan.table["detector"].iloc[i])
+        hdu = self.plan.frames[i].source.hdu
+        return FrameEntry(self.plan.relative(i), hdu, "used", detector=detector).place
+
     def note(self, message: str) -> bool:
         """Keep a message for the ledger; whether it is new."""
         new = message not in self.messages

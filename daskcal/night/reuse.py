@@ -72,7 +72,7 @@ class Outlook:
 def too_few(plan: Plan, job: Job, left: Sequence[int]) -> str:
     """Why a product cannot be made of the frames that are `left`; "" where it can."""
     if not left:
-        return "none of its frames can be read"
+        return "none of its frames can be used"
     if job.kind != "science":
         fewest = getattr(plan.config.combine, job.kind).min_frames
         if len(left) < fewest:

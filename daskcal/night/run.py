@@ -25,6 +25,7 @@ from daskcal.frames.steps import spelled_out
 from daskcal.night.config import NightConfig
 from daskcal.night.config_keys import Output
 from daskcal.night.effort import bytes_in
+from daskcal.night.gates import Judge, RejectedMasterError
 from daskcal.night.jobs import Job
 from daskcal.night.journal import Before, Journal, read_before
 from daskcal.night.keys import calibrated_key
@@ -36,7 +37,7 @@ from daskcal.night.output import check_output, check_targets, make_folders
 from daskcal.night.pixels import PixelMasks
 from daskcal.night.plan import Plan, instrument_of, plan_night
 from daskcal.night.progress import Watch
-from daskcal.night.quality import key_figures, noise_messages
+from daskcal.night.quality import key_figures
 from daskcal.night.recipes import calibration_arguments, combine_arguments, noise_unknown
 from daskcal.night.record import Record
 from daskcal.night.report import write_report
@@ -142,6 +143,7 @@ class Run:
     opened: OpenedMasters = field(default_factory=OpenedMasters)
     pixels: PixelMasks = field(init=False)
     flats: MosaicFlats = field(init=False)
+    judge: Judge = field(init=False)
     journal: Journal = field(init=False)
     reuse: Reuse = field(init=False)
     outlook: Outlook = field(default_factory=Outlook)
@@ -153,6 +155,7 @@ class Run:
         self.record = Record(self.plan)
         self.pixels = PixelMasks(self.plan)
         self.flats = MosaicFlats(self.plan)
+        self.judge = Judge(self)
         self.journal = Journal(self.folder)
 
     @property
@@ -273,6 +276,8 @@ class Run:
             except FrameError as error:
                 if self.record.blame(error, left) is None:
                     return [self.record.not_made(job, "failed", str(error))]
+            except RejectedMasterError as error:
+                return [self.record.not_made(job, "missing", str(error))]
             except DaskcalError as error:
                 return [self.record.not_made(job, "failed", str(error))]
 
@@ -341,23 +346,24 @@ class Run:
                 self.watch.note(message)
 
     def _write(self, job: Job, kept: dict[int, str]) -> list[ProductEntry]:
-        calibrated = self.calibrated(job, self.raw(job.frames))
+        raw = self.raw(job.frames)
+        calibrated = self.calibrated(job, raw)
+        self.judge.frames(job, raw, None if job.kind == "science" else calibrated)
         if job.kind == "science":
             (written,) = self._frames(calibrated, [job.name])
             return [self._made(job, job.name, written, steps(calibrated))]
-        beside = self._keep(job, calibrated, kept) if kept else []
         options = self.flats.scaled(job, calibrated, self._combine_options(job))
+        options = self.judge.asked(options)
         master = combine(calibrated, **options)
         master.attrs["inputs"] = [self.plan.relative(i) for i in job.frames]
         path = self.folder / job.name
-        (written,) = to_fits(master, path, overwrite=True)
+        (sink,) = to_fits(master, path, overwrite=True, compute=False)
+        written = self.judge.master(job, raw, master, path, sink)
         entry = self._made(job, job.name, written, steps(master))
         if job.kind == "dark" and (message := self.pixels.see_dark(job, calibrated)):
             self.note([message])
-        if job.kind == "bias":
-            self.note(noise_messages(self.raw(job.frames), job.name))
         self.opened.add(job.name, path, written.checksum)
-        return [entry, *beside]
+        return [entry, *(self._keep(job, calibrated, kept) if kept else [])]
 
     def _frames(self, calibrated: xr.Dataset, names: Sequence[str]) -> list[Written]:
         """Write frames under their product names, all in one folder."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,7 +29,7 @@ def make_store(run: Run, job: Job, parts: Sequence[Job]) -> None:
     A frame that cannot be calibrated or read is left out of it, with the reason.
     """
     run.begin(job.name)
-    ready = ready_parts(run, parts)
+    ready = [part for part in ready_parts(run, parts) if _is_fit(run, replace(part, name=job.name))]
     with scratch_removed():
         entry, ready = _attempt(run, job.name, ready)
     run.done(job, [entry], [i for part in ready for i in part.frames])
@@ -44,6 +45,17 @@ def ready_parts(run: Run, parts: Sequence[Job]) -> list[Job]:
         else:
             run.record.unmade.update(dict.fromkeys(part.frames, f"{part.name}: {trouble.reason}"))
     return ready
+
+
+def _is_fit(run: Run, job: Job) -> bool:
+    """Whether the frame of a job can be used; the record knows why not."""
+    try:
+        run.judge.frames(job, run.raw(job.frames))
+    except FrameError as error:
+        if run.record.blame(error, job.frames) is None:
+            raise
+        return False
+    return True
 
 
 def _attempt(run: Run, name: str, ready: list[Job]) -> tuple[ProductEntry, list[Job]]:

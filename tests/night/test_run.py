@@ -205,7 +205,7 @@ def test_masters_that_nothing_took_are_marked(raw: Path, tmp_path: Path) -> None
     record = json.loads((tmp_path / "out" / "night.json").read_text())
     assert [p["name"] for p in record["products"] if not p["used"]] == ["masters/bias.fits"]
     page = (tmp_path / "out" / "report" / "index.html").read_text()
-    assert page.count('<span class="tag">not used</span>') == 1
+    assert page.count('<span class="tag fair">not used</span>') == 1
 
 
 def test_a_master_of_failed_science_is_not_used(raw: Path, tmp_path: Path) -> None:
@@ -491,6 +491,7 @@ def test_a_run_reads_no_more_than_it_must(
     raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import daskcal.frames.recipe as recipe
+    from daskcal.night import gates_sample
 
     read: Callable[..., Any] = recipe.read_pixels
     pixels: dict[str, int] = {}
@@ -501,10 +502,15 @@ def test_a_run_reads_no_more_than_it_must(
         return read(source, rows, columns, out)
 
     monkeypatch.setattr(recipe, "read_pixels", counting)
+    rows, columns = small_night.SHAPE
+    monkeypatch.setattr(gates_sample, "OF_A_FRAME", gates_sample.BANDS * columns)
     reduce_night(raw, tmp_path / "out")
-    whole = small_night.SHAPE[0] * small_night.SHAPE[1]
-    assert {name: n / whole for name, n in pixels.items() if name.startswith(("dark", "m67"))} == {
-        name: 1 for name in os.listdir(raw) if name.startswith(("dark", "m67"))
+    sample = gates_sample.BANDS  # rows: gates look at a few, raw, and of masters' frames calibrated
+    expected = {
+        "dark": rows + 2 * sample,
+        "m67_": rows + sample,
+        "flat": 2 * rows + 2 * sample,  # once for their scale, once to be combined
     }
-    flats = [n / whole for name, n in pixels.items() if name.startswith("flat")]
-    assert flats == [2] * 6  # once for their scale, once to be combined
+    assert {name: n / columns for name, n in pixels.items() if name[:4] in expected} == {
+        name: expected[name[:4]] for name in os.listdir(raw) if name[:4] in expected
+    }
