@@ -482,7 +482,7 @@ def test_a_dark_that_would_have_to_be_scaled_too_far(raw: Path, out: Path) -> No
     small_night.write(raw / "long.fits", "object", 600.0, 300.0, filter="V")
     result, ledger = reduced(raw, out, status=3)
     reason = product(ledger, "science/long.fits").reason
-    assert "nearest: masters/dark_60s.fits" in reason
+    assert "nearest 60 s, masters/dark_60s.fits" in reason
     assert "scaling allowed up to 3×, would need 10×" in reason
     assert reason in result.stdout
 
