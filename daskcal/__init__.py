@@ -55,6 +55,7 @@ _WHERE = {
     "daskcal.masters.stability": ("unstable_pixels",),
     "daskcal.products": ("to_fits",),
     "daskcal.zarr": ("open_zarr", "to_zarr"),
+    "daskcal.night.marks": ("mark_bad", "unmark_bad"),
     "daskcal.night.plan": ("plan_night",),
     "daskcal.night.run": ("reduce_night",),
     "daskcal.simulate": ("simulate_night",),

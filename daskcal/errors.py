@@ -20,6 +20,9 @@ class DaskcalWarning(UserWarning):
     """Something was left out or looks wrong, and the work goes on."""
 
 
+MAY_PASS = ("unreadable", "missing", "changed")  # of reasons: another time all may be well
+
+
 class FrameError(DaskcalError):
     """One file or frame cannot be used.
 
@@ -32,7 +35,7 @@ class FrameError(DaskcalError):
     reason : str
         A short code for programs: ``missing``, ``not-fits``, ``truncated``, ``damaged``,
         ``no-image``, ``several-detectors``, ``unsupported``, ``changed``, ``unreadable``,
-        ``shape``, ``geometry``, ``no-signal``, ``unusable``.
+        ``shape``, ``geometry``, ``no-signal``, ``unusable``, ``rejected``.
     """
 
     def __init__(self, path: str, reason: str, message: str, hdu: int | None = None) -> None:

@@ -53,9 +53,7 @@ def open_master(path: str | PathLike[str]) -> xr.Dataset:
         The file is missing, damaged or holds no image.
     """
     path = os.fspath(path)
-    image = _frame(path, 0) or _frame(path, "IMAGE") or read_frame(path)
-    found = {name: _frame(path, name) for name in ("UNCERT", "UNCSHARE", "MASK", "NUSED")}
-    extensions = {name: _same_shape(frame, image) for name, frame in found.items() if frame}
+    image, extensions = product_planes(path, "UNCERT", "UNCSHARE", "MASK", "NUSED")
     own = "DASKCAL" in image.header
     planes = {"image": _lazy(_image, image.source.dtype, image.source)}
     if "UNCERT" in extensions:
@@ -79,6 +77,19 @@ def open_master(path: str | PathLike[str]) -> xr.Dataset:
         master["image"].attrs["units"] = values.unit
     master["mask"].attrs = dict(MASK_ATTRS)
     return master
+
+
+def product_planes(path: str, *names: str) -> tuple[Frame, dict[str, Frame]]:
+    """The image of a product or master, and those of its other planes that it has, by EXTNAME.
+
+    Raises
+    ------
+    FrameError
+        The file is missing, damaged, holds no image, or one of another shape than its planes.
+    """
+    image = _frame(path, 0) or _frame(path, "IMAGE") or read_frame(path)
+    found = {name: _frame(path, name) for name in names}
+    return image, {name: _same_shape(frame, image) for name, frame in found.items() if frame}
 
 
 def _frame(path: str, hdu: int | str) -> Frame | None:

@@ -11,6 +11,7 @@ from daskcal.frames.amplifiers import CORNERS
 from daskcal.masters.match import Rules
 from daskcal.night.config_combine import CombineKinds
 from daskcal.night.config_errors import Unset
+from daskcal.night.config_gates import Gates
 from daskcal.night.config_match import (
     NORMALISED_NAMES,
     Bad,
@@ -354,6 +355,7 @@ class NightConfig(Table):
     match: MatchTable = Field(default=MatchTable(), description="")
     pin: Annotated[tuple[Pin, ...], Field(strict=False)] = Field(default=(), description="")
     bad: Annotated[tuple[Bad, ...], Field(strict=False)] = Field(default=(), description="")
+    gates: Gates = Field(default=Gates(), description="")
     variance: Variance = Field(default=Variance(), description="")
     output: Output = Field(default=Output(), description="")
     detectors: dict[str, DetectorTables] = Field(

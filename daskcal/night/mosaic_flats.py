@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -54,9 +55,16 @@ class MosaicFlats:
         """Whether the config asks for one norm."""
         return self.plan.config.flat.normalise_over == "mosaic"
 
+    def masters_of(self, job: Job) -> dict[str, tuple[str, ...]]:
+        """A job's masters by kind, and the flats of other detectors that give its flat a norm."""
+        flats = job.masters.get("flat", ())
+        if not (self.wanted and flats):
+            return job.masters
+        return job.masters | {"flat": tuple(self._together[flats[0]])}
+
     def norm(self, name: str, opened: Mapping[str, xr.Dataset]) -> float:
         """What a master flat is divided by, among those `opened` of its mosaic."""
-        together = [flat for flat in self._together(name) if flat in opened]
+        together = [flat for flat in self._together[name] if flat in opened]
         for flat in together:
             if flat not in self.levels:
                 statistic = self.plan.config.flat.normalise
@@ -65,12 +73,13 @@ class MosaicFlats:
         common = np.mean([self.levels[flat] * throughput[flat] for flat in together])
         return float(common / throughput[name])
 
-    def _together(self, name: str) -> list[str]:
-        """The flats of all detectors, taken as the one called `name` was."""
+    @functools.cached_property
+    def _together(self) -> dict[str, list[str]]:
+        """For each master flat, those of all detectors that were taken as it was."""
         flats = {job.name: job.frames[0] for job in self.plan.jobs if job.kind == "flat"}
         rows = self.plan.table[_OF_A_MOSAIC]
-        wanted = tuple(rows.iloc[flats[name]])
-        return [flat for flat, i in flats.items() if tuple(rows.iloc[i]) == wanted]
+        taken = {name: tuple(rows.iloc[i]) for name, i in flats.items()}
+        return {name: [n for n, way in taken.items() if way == taken[name]] for name in flats}
 
 
 def relative_levels(exposed: Mapping[str, Mapping[str, float]]) -> dict[str, float]:

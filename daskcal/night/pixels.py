@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -46,18 +46,21 @@ class PixelMasks:
         )
         return None
 
-    def hot_of(self, job: Job, opened: dict[str, xr.Dataset]) -> list[xr.Dataset]:
+    def hot_of(self, job: Job, opened: Mapping[str, xr.Dataset]) -> list[xr.Dataset]:
         """The hot pixels that the longest dark of a job shows."""
-        limit = self.plan.config_of(job).dark.hot_threshold
         longest = _longest(job, opened)
-        if limit is None or longest is None:
-            return []
-        if longest not in self.hot:
-            threshold = None if limit == "auto" else limit
-            self.hot[longest] = hot_pixels(opened[longest], threshold=threshold).compute()
-        return [self.hot[longest]]
+        found = None if longest is None else self.hot_in(job, opened[longest], longest)
+        return [] if found is None else [found]
 
-    def bad_of(self, job: Job, frames: xr.Dataset, opened: dict[str, xr.Dataset]) -> Any:
+    def hot_in(self, job: Job, dark: xr.Dataset, name: str) -> xr.Dataset | None:
+        """The hot pixels of the master dark called `name`; None where the config wants none."""
+        limit = self.plan.config_of(job).dark.hot_threshold
+        if limit is not None and name not in self.hot:
+            threshold = None if limit == "auto" else limit
+            self.hot[name] = hot_pixels(dark, threshold=threshold).compute()
+        return self.hot.get(name)
+
+    def bad_of(self, job: Job, frames: xr.Dataset, opened: Mapping[str, xr.Dataset]) -> Any:
         """The mask of a job's raw frames: the config's file, or that with what masters show."""
         wanted = self.plan.config_of(job).mask
         found = list(self._of_masters(job, opened))
@@ -72,7 +75,7 @@ class PixelMasks:
             merged = bad_columns(merged, share=wanted.bad_columns)
         return merged
 
-    def _of_masters(self, job: Job, opened: dict[str, xr.Dataset]) -> Iterable[xr.Dataset]:
+    def _of_masters(self, job: Job, opened: Mapping[str, xr.Dataset]) -> Iterable[xr.Dataset]:
         longest = _longest(job, opened)
         if longest in self.unstable:
             yield self.unstable[longest]
@@ -83,7 +86,7 @@ class PixelMasks:
             yield self.of_flats[flats[0]]
 
 
-def _longest(job: Job, opened: dict[str, xr.Dataset]) -> str | None:
+def _longest(job: Job, opened: Mapping[str, xr.Dataset]) -> str | None:
     """The longest dark of a job."""
     names = job.masters.get("dark", ())
     if not names:

@@ -26,6 +26,7 @@ from daskcal.night.choices import (
 from daskcal.night.config import NightConfig, load_config
 from daskcal.night.jobs import Job, Missing, plan_jobs
 from daskcal.night.ledger import Choice
+from daskcal.night.marks import marked_frames
 from daskcal.night.mosaics import lacking_detectors, require_one_detector, unknown_detectors
 from daskcal.night.table import instrument_of, night_table
 from daskcal.printable import one_line
@@ -178,6 +179,7 @@ def plan_night(
     *,
     select: str | None = None,
     exclude: Sequence[str] = (),
+    output: str | PathLike[str] | None = None,
 ) -> Plan:
     """Find out from headers what a folder of raw frames will make. No pixel is read.
 
@@ -191,6 +193,9 @@ def plan_night(
         Condition for the frames to use, such as ``"filter == 'V'"``, beside the config's.
     exclude : sequence of str
         Globs of frames to leave out, beside the config's.
+    output : path, optional
+        The folder for the products, where marks of bad frames may be, beside those in the folders
+        of the frames (`mark_bad`).
 
     Returns
     -------
@@ -221,6 +226,8 @@ def plan_night(
     names = labels(frames, table, folder)
     globs = [exclude] if isinstance(exclude, str) else list(exclude)
     choices, skipped = choose_frames(table, settings, select, globs, folder, names)
+    marks, bad = marked_frames(frames, names, output)
+    choices, skipped = (*choices, *marks), bad | skipped
     skipped |= duplicates(frames, skipped, names)
     skipped |= others(table, skipped)
     _require_units(table, skipped, settings)

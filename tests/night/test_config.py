@@ -15,6 +15,7 @@ from daskcal.errors import ConfigError, UnknownKeywordError
 from daskcal.fits.keywords import DEFAULT_KEYWORDS, TYPES
 from daskcal.masters.rules import KeywordRule
 from daskcal.night.config import camera_names, load_camera, load_config, parse_section
+from daskcal.night.config_gates import Gates
 from daskcal.night.config_keys import Amplifier, ClassifyRule, FrameType, NightConfig
 from daskcal.night.template import template
 
@@ -82,7 +83,7 @@ class TestTemplate:
             assert table.__doc__
             for name, field in table.model_fields.items():
                 if name not in ("amplifiers", "classify", "keywords") and (
-                    table is not NightConfig or name == "extends"
+                    table not in (NightConfig, Gates) or name in ("extends", "datasum")
                 ):
                     assert field.description, f"{table.__name__}.{name}"
                     assert field.description.endswith((".", "'")), f"{table.__name__}.{name}"
