@@ -201,21 +201,15 @@ def _from(night: str, apart: float | None) -> str:
 
 
 def shelve(run: Run, folder: Path) -> Iterator[str]:
-    """Add a run's good masters to the library; what there is to say of it."""
+    """Add a run's masters to the library; what there is to say of it.
+
+    They are good: one that a gate rejects is not made.
+    """
     library = Library(folder)
     held = {master.digits: master for master in library.masters()}
-    warned = {
-        gate.product for gate in run.record.gates if gate.verdict != "pass" and not gate.frame
-    }
     count = 0
     for entry in run.record.products:
         if entry.status != "made" or entry.kind not in ("bias", "dark", "flat"):
-            continue
-        if entry.name in warned:
-            yield (
-                f"{entry.name} is not added to the library, since a gate warns of it; "
-                "`daskcal library add` adds it all the same"
-            )
             continue
         known = held.get(entry.checksum[:12])
         try:

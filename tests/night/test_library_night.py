@@ -17,9 +17,6 @@ import daskcal
 from daskcal.cli import main
 from daskcal.masters.library import Library
 from daskcal.night.config import NightConfig
-from daskcal.night.ledger import Gate
-from daskcal.night.library import shelve
-from daskcal.night.run import Run
 
 CONFIG = {"mask": {"from_darks": True, "from_flats": True}, "dark": {"hot_threshold": 0.1}}
 
@@ -72,7 +69,7 @@ def test_a_night_without_any_calibration_frame(base: Path, library: Path, tmp_pa
     for name in ("m67_V_0.fits", "m67_B_0.fits"):  # hot and unstable pixels, and the flat's norm
         assert_same_pixels(tmp_path / "out" / "science" / name, base / "out" / "science" / name)
     assert daskcal.rerun(tmp_path / "out" / "science" / "m67_V_0.fits").equal
-    assert not ledger.messages
+    assert not any("library" in message for message in ledger.messages)
 
 
 def test_hot_and_unstable_pixels_matter_here(base: Path) -> None:
@@ -179,18 +176,13 @@ def test_masters_of_frames_marked_bad_are_not_taken(
     assert plan_night(base / "later", NightConfig.model_validate(CONFIG), library=library).library
 
 
-def test_masters_that_a_gate_warns_of_are_not_added(base: Path, tmp_path: Path) -> None:
-    plan = daskcal.plan_night(base / "raw", NightConfig.model_validate(CONFIG), library=tmp_path)
-    run = Run(plan, tmp_path / "out", daskcal.night.progress.Watch())
-    run.record.gates += [
-        Gate("bias_level", "masters/bias.fits", 5.0, "warn", message="is odd"),
-        Gate("outliers", "masters/dark_60s.fits", 5.0, "reject", frame="dark_0", message="is odd"),
-    ]
-    run.all("")
-    kinds = [master.kind for master in Library(tmp_path).masters()]
-    assert kinds == ["dark", "flat", "flat"]
-    assert any("masters/bias.fits is not added" in message for message in run.record.messages)
-    assert list(shelve(run, tmp_path))[-1].startswith("masters/bias.fits is not added")
+def test_a_master_that_a_gate_rejects_is_not_added(base: Path, tmp_path: Path) -> None:
+    config = CONFIG | {"gates": {"hot_pixels": {"action": "reject", "high": 0.01}}}
+    ledger = daskcal.reduce_night(
+        base / "raw", tmp_path / "out", NightConfig.model_validate(config), library=tmp_path / "new"
+    )
+    assert any(gate.verdict == "reject" for gate in ledger.gates)
+    assert [master.kind for master in Library(tmp_path / "new").masters()] == ["bias"]
 
 
 def test_a_library_that_cannot_be_written_costs_no_product(

@@ -95,7 +95,7 @@ def test_thousands_of_frames_fit_a_header(tmp_path: Path, night: Path) -> None:
 def test_steps_with_words_of_the_same_name_do_no_harm(night: Path, tmp_path: Path) -> None:
     (origin,) = read_origins(night / "out" / "masters" / "bias.fits")
     step = '{"step": "flag_bad", "frames": 3, "masters": [{"file": "x", "checksum": "y"}]}'
-    assert Origin.of_lines([step, "[1]", *origin.lines()]) == origin
+    assert Origin.of_lines([step, "[1]", *origin.lines()], origin.key) == origin
     assert Origin.of_lines([step]) is None
     master = daskcal.open_master(night / "out" / "masters" / "bias.fits")
     master.attrs["steps"] = [step, *master.attrs["steps"]]
