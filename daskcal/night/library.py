@@ -89,7 +89,7 @@ class Lender:
         if key not in self._matchers:
             every = [*own, *self.candidates(kind)]
             self._matchers[key] = Matcher(every, kind, rules)
-        found = self._matchers[key].match(frame)
+        found = self._matchers[key].match(frame if rules.not_after else _to_the_hour(frame))
         if found.chosen is None:
             return found
         apart = _days(frame, found.chosen.facts)
@@ -181,6 +181,13 @@ def _unfit(
         done = "is" if "subtract_bias" in master.steps else "is not"
         return f"the bias {done} subtracted from it, and that of the night's frames otherwise"
     return ""
+
+
+def _to_the_hour(frame: Facts) -> Facts:
+    """A frame at the full hour before: among nights that is near enough, and few hours differ."""
+    if np.isnat(frame.date_obs):
+        return frame
+    return frame.at(frame.date_obs.astype("datetime64[h]").astype("datetime64[us]"))
 
 
 def _days(frame: Facts, master: Facts) -> float | None:
