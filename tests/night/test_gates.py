@@ -149,9 +149,14 @@ def status(ledger: Ledger, name: str) -> tuple[str, str]:
     return found
 
 
-def hashes(out: Path) -> dict[str, str]:
-    files = [path for part in ("masters", "science") for path in (out / part).iterdir()]
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+def hashes(out: Path) -> dict[str, list[str]]:
+    """SHA-256 of the planes of each product; keys in headers also tell of frames left out."""
+    found = {}
+    for path in (path for part in ("masters", "science") for path in (out / part).iterdir()):
+        with fits.open(path) as hdus:
+            planes = [np.ascontiguousarray(hdu.data).tobytes() for hdu in hdus]
+        found[path.name] = [hashlib.sha256(plane).hexdigest() for plane in planes]
+    return found
 
 
 def brighten(path: Path, by: float) -> None:
