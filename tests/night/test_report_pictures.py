@@ -182,6 +182,7 @@ def test_round_numbers_lie_within(low, high, about):
 def test_round_numbers():
     assert nice(0, 10, 5) == [0, 2, 4, 6, 8, 10]
     assert nice(-0.013, 0.014, 3) == [-0.01, 0, 0.01]
+    assert nice(-8.5, 8.5, 3) == [-5, 0, 5]
 
 
 def frame(date, i=0, status="used", imagetyp="bias"):

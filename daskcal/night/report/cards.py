@@ -46,7 +46,17 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """What the page shows of one product."""
+    """What the page shows of one product.
+
+    Attributes
+    ----------
+    rejected : tuple of (str, str)
+        Frames that a gate left out of it, with what the gates said.
+    gates : tuple of Gate
+        On the product itself.
+    verdict : str
+        The worst on it and its frames; "" where nothing was judged.
+    """
 
     product: ProductEntry
     anchor: str
@@ -61,14 +71,10 @@ class Card:
     histogram: Markup
     inputs: tuple[InputLine, ...]
     inputs_left_out: int
-    rejected: tuple[Gate, ...]
+    rejected: tuple[tuple[str, str], ...]
     gates: tuple[Gate, ...]
     texts: tuple[Text, ...]
-
-    @property
-    def verdict(self) -> str:
-        """The worst of the gates on the product and on the frames in it."""
-        return worst([*self.gates, *self.rejected])
+    verdict: str
 
 
 class Shared:
@@ -135,9 +141,18 @@ def _card(book: Book, product: ProductEntry, anchor: str, seen: Seen, shared: Sh
         _masked(seen.look),
         histogram(seen.look, product.name) if seen.look else Markup(),
         tuple(_input(book, product, one) for one in frames[:INPUTS_SHOWN]),
-        max(0, len(frames) - INPUTS_SHOWN), tuple(book.rejected.get(product.name, ())),
+        max(0, len(frames) - INPUTS_SHOWN), _rejected(book, product),
         tuple(book.judged.get((product.name, ""), ())), shared.of(product),
+        book.verdicts.get(product.name, ""),
     )  # fmt: skip
+
+
+def _rejected(book: Book, product: ProductEntry) -> tuple[tuple[str, str], ...]:
+    """Frames that a gate left out of a product, with what the gates said of each."""
+    said: dict[str, list[str]] = {}
+    for gate in book.rejected.get(product.name, ()):
+        said.setdefault(gate.frame, []).append(gate.message)
+    return tuple((frame, "; ".join(messages)) for frame, messages in said.items())
 
 
 def _subject(product: ProductEntry, frames: Sequence[FrameEntry]) -> str:

@@ -116,7 +116,8 @@ def nice(low: float, high: float, about: int) -> list[float]:
     if not 1e-300 < span < math.inf:
         return [low] if math.isfinite(low) else []
     power = 10.0 ** math.floor(math.log10(span / about))
-    step = power * next(s for s in _STEPS if s * power * about >= span * 0.999 or s == _STEPS[-1])
+    few = (s for s in _STEPS if span / (s * power) < about + 1)
+    step = power * next(few, _STEPS[-1])
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
     return [float(f"{i * step:.10g}") for i in range(first, last + 1)]
 

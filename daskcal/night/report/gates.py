@@ -16,6 +16,7 @@ from daskcal.night.report.times import places
 from daskcal.night.report.words import counted, number
 
 CHARTS_SHOWN = 48
+FEW = 9  # more charts than these, and those of gates that passed are folded
 ROWS_SHOWN = 2000
 _FEWEST = 3  # a chart of one or two numbers says less than a line of a table
 

@@ -155,6 +155,7 @@ def _content(folder: Path, ledger: Ledger) -> dict[str, object]:
         "not_made": [p for p in ledger.products if p.status != "made"],
         "charts": charts[: gates.CHARTS_SHOWN],
         "charts_left_out": max(0, len(charts) - gates.CHARTS_SHOWN),
+        "few": gates.FEW,
         "gates": gates.table(ledger.gates),
         "gates_shown": gates.ROWS_SHOWN,
         "sections": list(_sections(every)),
