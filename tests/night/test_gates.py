@@ -270,7 +270,7 @@ def test_numbers_do_not_depend_on_the_scheduler(raw: Path, tmp_path: Path) -> No
     with dask.config.set(scheduler="synchronous"):
         alone = reduce_night(raw, tmp_path / "alone")
     many = reduce_night(raw, tmp_path / "many", memory="200MB")
-    assert alone.gates == many.gates
+    assert repr(alone.gates) == repr(many.gates)  # NaN is not NaN
 
 
 # --- quarantine -----------------------------------------------------------------------------------
@@ -316,7 +316,7 @@ def test_a_second_run_keeps_the_verdicts(raw: Path, tmp_path: Path) -> None:
     first = reduce_night(raw, tmp_path / "out")
     again = reduce_night(raw, tmp_path / "out")
     assert all(p.reused for p in again.products)
-    assert again.gates == first.gates
+    assert repr(again.gates) == repr(first.gates)
     assert again.frames == first.frames
 
 
