@@ -563,7 +563,7 @@ def test_ctrl_c_while_a_product_is_written(
 
     def interrupted(ds: Any, path: Any, **options: Any) -> Any:
         if Path(path).name == "dark_60s.fits":
-            lazy = write(ds, path, **options, compute=False)
+            lazy = write(ds, path, **{**options, "compute": False})
             assert lazy
             signal.raise_signal(signal.SIGINT)
         return write(ds, path, **options)

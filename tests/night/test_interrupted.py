@@ -1,7 +1,7 @@
 """Runs that are killed, and disks that are full: no name is ever invalid, no older product is lost.
 
 After each of them the same command finishes the night, with the bits of an undisturbed run. CI has
-a few moments and positions; all of them, 50 and 20, which takes about ten minutes, run with
+a few moments and positions; all of them, 50 and 20, which take about fifteen minutes, run with
 
     DASKCAL_TORTURE=1 python -m pytest tests/night/test_interrupted.py
 """
@@ -35,7 +35,7 @@ from daskcal.cli import main
 from daskcal.night.ledger import Ledger, read_ledger
 
 FULL = bool(os.environ.get("DASKCAL_TORTURE"))
-KILLS, POSITIONS, LIMITS = (50, 20, 8) if FULL else (4, 4, 1)
+KILLS, POSITIONS, LIMITS = (50, 20, 8) if FULL else (3, 4, 1)
 OPTIONS = ((), ("--format", "zarr"), ("--keep-calibrated",), ("--compress", "rice"))
 SHAPE = (200, 256)
 EVENTS = 14  # of a run of this night, about: two for each product, and a few
