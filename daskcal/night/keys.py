@@ -100,7 +100,7 @@ def planned_keys(plan: Plan, library: Mapping[str, str] | None = None) -> dict[s
                 (plan.relative(i), plan.frames[i].source.hdu, plan.frames[i].fingerprint)
                 for i in job.frames
             ],
-            (job.scale_dark, job.pinned("dark")),
+            (job.scale_dark, job.waives_exposure),
             {
                 kind: [(name, _known(keys, name, job)) for name in names]
                 for kind, names in flats.masters_of(job).items()
