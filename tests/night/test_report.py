@@ -16,6 +16,7 @@ import pytest
 from astropy.io import fits
 from small_night import make
 
+import daskcal
 from daskcal.errors import OutputError
 from daskcal.night.ledger import Choice, FrameEntry, Gate, Input, Ledger, ProductEntry
 from daskcal.night.report import cards, gates, page, words, write_report
@@ -466,3 +467,45 @@ def test_charts_of_gates_that_passed_are_folded_where_there_are_many(night, monk
     text = write_report(out, ledger).read_text("utf-8")
     folded = text.index("Charts of gates that all passed (1)")
     assert text.index("bias level of masters") < folded < text.index("read out of masters")
+
+
+def test_products_of_a_mosaic_stand_together(tmp_path):
+    frames, products = [], []
+    for k, detector in enumerate(("CCD 1", "CCD 2")):
+        for kind, stem in (("bias", "masters/bias"), ("science", "science/m67_001")):
+            frame = FrameEntry(f"{kind}.fits", k + 1, "used", "in it", imagetyp=kind,
+                               detector=detector)  # fmt: skip
+            name = f"{stem}_CCD_{k + 1}.fits"
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            fits.writeto(tmp_path / name, np.full((6, 8), k, np.float32))
+            frames.append(frame)
+            inputs = (Input(frame.path, frame.hdu, ""),)
+            products.append(ProductEntry(name, kind, "made", inputs=inputs))
+    ledger = Ledger("1", frames=tuple(frames), products=tuple(products))
+    shown = page_of(write_report(tmp_path, ledger))
+    assert "bias 2 detectors" in shown.words
+    assert "m67_001 2 detectors" in shown.words
+    assert "CCD 2, science, from 1 frame, 8 × 6" in shown.words
+    assert "bias.fits [CCD 1]" in shown.words
+    assert len(shown.all("img")) == 4
+
+
+def test_a_store_is_a_sheet_of_its_frames(reduced, tmp_path):
+    raw = reduced[0].parent / "raw"
+    frames = daskcal.open_frames(sorted(raw.glob("m67_*.fits")))
+    (tmp_path / "science").mkdir()
+    daskcal.to_zarr(frames, tmp_path / "science" / "frames.zarr")
+    entry = ProductEntry("science/frames.zarr", "science", "made", checksum="ab", size=1)
+    gone = dataclasses.replace(entry, name="science/other.zarr")
+    ledger = Ledger("1", products=(entry, gone))
+    shown = page_of(write_report(tmp_path, ledger))
+    (sheet,) = shown.all("img")
+    assert (int(sheet["width"]), int(sheet["height"])) == (2 * 33, 2 * 25)
+    assert "4 frames of 32 × 24" in shown.words
+    median = float(re.search(r"median ([\d.]+) adu", shown.words)[1])
+    assert median == pytest.approx(float(np.median(frames.image.values)), abs=2)
+    assert "science/other.zarr: it is not there any more" in shown.words
+    chunks = (tmp_path / "science" / "frames.zarr" / "image").rglob("0")
+    next(path for path in chunks if path.is_file()).unlink()
+    (tmp_path / "report" / "index.html").unlink()
+    assert "science/frames.zarr: " in page_of(write_report(tmp_path, ledger)).words
