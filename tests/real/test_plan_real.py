@@ -76,7 +76,7 @@ def test_every_frame_has_one_fate(
     seconds, busy = clocks() - begin - scanned
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(
-        f"\n{FRAMES} frames: {seconds:.1f} s after the scan ({busy:.1f} s of a core), {peak:.0f} MB"
+        f"\n{FRAMES} frames, after the scan: {seconds:.1f} s ({busy:.1f} s of work), {peak:.0f} MB"
     )
     assert said
     planned = chain.from_iterable(p.frames for p in (*plan.jobs, *plan.missing))
