@@ -181,8 +181,8 @@ def plan(
             from daskcal.night.plan_text import room_text
             from daskcal.night.reuse import look_ahead
 
-            ahead = [room_text(found, Path(output)), *look_ahead(found, Path(output))]
-            _say("\n".join(ahead), err=as_json)
+            lines = [room_text(found, Path(output)), *look_ahead(found, Path(output))]
+            _say("\n".join(lines), err=as_json)
     if found.missing or found.unreadable:
         sys.exit(SKIPPED)
 

@@ -16,6 +16,7 @@ import numpy as np
 import xarray as xr
 import zarr
 from dask.delayed import Delayed, delayed
+from zarr.codecs import ZstdCodec
 
 from daskcal.atomic import exchange, flush_folder
 from daskcal.errors import FrameError, OutputError
@@ -212,6 +213,8 @@ def _encoding(variable: xr.Variable) -> dict[str, Any]:
         encoding = {"fill_value": int(Flag.NO_DATA)}  # what other readers see of a lost chunk
     if variable.chunks:
         encoding["chunks"] = tuple(sizes[0] for sizes in variable.chunks)
+        # zarr's own compressor, and a checksum in each chunk, which every reader verifies
+        encoding["compressors"] = (ZstdCodec(level=0, checksum=True),)
     return encoding
 
 
@@ -226,6 +229,7 @@ def _finish(_: object, path: str, part: str, overwrite: bool) -> Written:
     group["attributes"][_MARK]["chunks"] = {name: _measured(part, name) for name in arrays}
     meta.write_text(json.dumps(group, indent=2))
     _flush(part)
+    _require_sound(part, path)
     size, checksum = _store_checksum(part)
     if os.path.exists(path):
         if not overwrite:
@@ -263,6 +267,20 @@ def _flush(root: str) -> None:
             finally:
                 os.close(handle)
         flush_folder(where)
+
+
+def _require_sound(part: str, path: str) -> None:
+    """Read back every chunk of the pixels, whose checksums are verified then."""
+    for name, array in zarr.open_group(part, mode="r").arrays():
+        steps = zip(array.shape, array.chunks, strict=True)
+        try:
+            for index in np.ndindex(*(-(-n // step) for n, step in steps)):
+                array.blocks[index]
+        except Exception as error:  # whatever a decoder raises
+            raise OutputError(
+                f"{path}: {name} that was read back differs from what was written ({error}); "
+                "check the disk and its file system"
+            ) from error
 
 
 def _files(folder: str) -> Iterator[str]:

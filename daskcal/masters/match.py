@@ -80,6 +80,13 @@ class Match:
         ranks = ranks or [_miss(self, c, judge(frame, c, rules)) for c in self.candidates]
         return bool(ranks) and ranks.count(min(ranks)) > 1
 
+    @cached_property
+    def waived(self) -> tuple[Verdict, ...]:
+        """The rules that a pinned master fails."""
+        if not self.pinned or self.chosen is None:
+            return ()
+        return tuple(v for v in judge(self.frame, self.chosen, self.rules) if not v.passed)
+
     @property
     def served(self) -> Passing:
         """The candidates that pass every rule."""
@@ -213,9 +220,8 @@ def _why_pinned(found: Match) -> str:
     chosen = found.chosen
     assert chosen is not None
     text = f"{chosen.name}: pinned by {found.pinned}{_how(found)}"
-    failed = [v for v in judge(found.frame, chosen, found.rules) if not v.passed]
-    says = ", ".join(f"{v.rule} is {v.found}, wanted {v.wanted}" for v in failed)
-    return f"{text}; by the rules it would not serve: {says}" if failed else text
+    says = ", ".join(f"{v.rule} is {v.found}, wanted {v.wanted}" for v in found.waived)
+    return f"{text}; by the rules it would not serve: {says}" if says else text
 
 
 def _why_none(found: Match) -> str:

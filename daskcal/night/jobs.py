@@ -73,9 +73,10 @@ class Job:
         """Names of all its masters."""
         return tuple(name for names in self.masters.values() for name in names)
 
-    def pinned(self, kind: str) -> bool:
-        """Whether the user chose a master of one kind, whatever the rules say."""
-        return any(match.pinned for match in self.matches if match.kind == kind)
+    @property
+    def waives_exposure(self) -> bool:
+        """Whether the user chose a dark whose exposure the limits would not let through."""
+        return any(v.rule == "exposure" for match in self.matches for v in match.waived)
 
     @property
     def reasons(self) -> tuple[str, ...]:

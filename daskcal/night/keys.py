@@ -26,13 +26,22 @@ if TYPE_CHECKING:
 _ALL = (
     "instrument", "keywords", "saturation", "crosstalk", "overscan", "linearity", "trim",
     "gain_ratios", "variance", "output.gain_correct",
+    "gates.datasum", "gates.undefined", "gates.saturated",
 )  # fmt: skip
+_JUDGED = ("gates.temperature", "gates.outliers", "gates.rejected_fraction")  # with one another
 _LIT = ("shutter", "mask")
 _SCALED = ("dark.tolerance", "dark.max_scale")
 _OF_KIND: dict[str, tuple[str, ...]] = {
-    "bias": ("combine.bias",),
-    "dark": ("combine.dark", "mask.from_darks"),
-    "flat": ("combine.flat", *_LIT, *_SCALED),
+    "bias": (
+        "combine.bias", *_JUDGED, "gates.frame_level", "gates.bias_level", "gates.read_noise",
+    ),
+    "dark": (
+        "combine.dark", "mask.from_darks", *_JUDGED, "gates.frame_level", "gates.dark_current",
+        "gates.hot_pixels",
+    ),
+    "flat": (
+        "combine.flat", *_LIT, *_SCALED, *_JUDGED, "gates.flat_level", "gates.signal_to_noise",
+    ),
     "science": (
         *_LIT, *_SCALED, "dark.hot_threshold", "flat.normalise", "flat.normalise_over",
         "flat.min_value", "illumination", "fringe", "cosmic_rays", "output.products",
@@ -91,7 +100,7 @@ def planned_keys(plan: Plan, library: Mapping[str, str] | None = None) -> dict[s
                 (plan.relative(i), plan.frames[i].source.hdu, plan.frames[i].fingerprint)
                 for i in job.frames
             ],
-            job.scale_dark,
+            (job.scale_dark, job.waives_exposure),
             {
                 kind: [(name, _known(keys, name, job)) for name in names]
                 for kind, names in flats.masters_of(job).items()

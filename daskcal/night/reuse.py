@@ -133,7 +133,7 @@ class Reuse:
             for job in jobs:
                 self._look(job, found, spoiled)
             taken = {m for job in jobs if job.name in found.remakes for m in self._masters(job)}
-            bad = {name for name in taken & found.kept if not self._intact(name)}
+            bad = {name for name in taken & found.there if not self._intact(name)}
             if not bad:
                 return found
             spoiled |= bad

@@ -24,9 +24,7 @@ def summary(ledger: Ledger, output: Path) -> str:
         line for (status, reason), names in fates.items() for line in _said(status, reason, names)
     ]
     if len(lines) > _LINES:
-        lines[_LINES:] = [
-            f"and {len(lines) - _LINES} lines more, which {output / 'night.json'} has"
-        ]
+        lines[_LINES:] = [f"and {len(lines) - _LINES} more: {output / 'night.json'} has them all"]
     verdicts = Counter(gate.verdict for gate in ledger.gates if gate.verdict != "pass")
     if verdicts:
         lines.append("gates: " + ", ".join(f"{n} {word}" for word, n in sorted(verdicts.items())))

@@ -57,8 +57,8 @@ class TestPins:
         assert second.masters["flat"] == ("masters/flat_R.fits",)
         assert first.masters["dark"] == second.masters["dark"] == ("masters/dark_10s.fits",)
         assert first.scale_dark
-        assert first.pinned("dark")
-        assert not first.pinned("bias")
+        assert first.waives_exposure  # 100 s by a dark of 10 s
+        assert not job(planned, "masters/flat_R.fits").waives_exposure
         told = next(r for r in first.reasons if "flat_V" in r)
         assert told == (
             "masters/flat_V.fits: pinned by [[pin]] when = \"object == 'M67'\", flat = 'flat_V' "
@@ -68,7 +68,7 @@ class TestPins:
 
     def test_one_for_every_frame(self) -> None:
         planned = self.planned({"bias": "bias.fits"})
-        assert all(j.pinned("bias") for j in planned.made if j.kind != "bias")
+        assert all(m.pinned for j in planned.made for m in j.matches if m.kind == "bias")
 
     @pytest.mark.parametrize(
         ("pin", "says"),
