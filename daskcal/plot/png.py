@@ -300,7 +300,7 @@ def _stretched(values: np.ndarray, percent: float, stretch: str) -> np.ndarray:
     low, high = grey_limits(values, percent)
     if not high > low:
         return np.full(values.shape, 0.5)
-    share = np.clip((values - low) / (high - low), 0, 1)
+    share = (np.clip(values, low, high) - low) / (high - low)
     curve = AsinhStretch(0.1) if stretch == "asinh" else LinearStretch()
     return np.asarray(curve(share))
 

@@ -18,7 +18,7 @@ from small_night import make
 
 import daskcal
 from daskcal.errors import OutputError
-from daskcal.night.ledger import Choice, FrameEntry, Gate, Input, Ledger, ProductEntry
+from daskcal.night.ledger import Choice, FrameEntry, Gate, Input, Ledger, Lost, ProductEntry
 from daskcal.night.report import cards, gates, page, words, write_report
 from daskcal.night.run import reduce_night
 
@@ -96,7 +96,11 @@ def night(reduced, tmp_path):
     ]  # fmt: skip
     leak = FrameEntry("bias_4.fits", 0, "skipped", "bias_level 31000 adu", imagetyp="bias")
     bad = FrameEntry("bias_5.fits", 0, "skipped", "marked bad: moon", imagetyp="bias")
-    products = tuple(dataclasses.replace(p, reused=p.name == FLAT) for p in ledger.products)
+    lost = {BIAS: (Lost(Input("bias_4.fits", 0, ""), "gate bias_level: a leak?"),)}
+    products = tuple(
+        dataclasses.replace(p, reused=p.name == FLAT, lost=lost.get(p.name, ()))
+        for p in ledger.products
+    )
     missing = ProductEntry(
         "science/m33.fits", "science", "missing", reason="no flat for filter 'r'"
     )
@@ -160,7 +164,7 @@ def test_gates_are_drawn_over_time_with_their_limits(night):
 def test_a_frame_left_out_by_a_gate_is_named_with_its_product(night):
     shown = page_of(write_report(*night)).words
     assert "masters/bias.fits 1 frame left out" in shown
-    assert "Left out by a gate (1) rejected bias_4.fits: a leak?" in shown
+    assert "Left out (1) bias_4.fits: gate bias_level: a leak?" in shown
     assert "bias_0.fits 1 gate passed" in shown
     assert "read noise 4.1 adu (at most 4) warn" in shown
     assert "warn read noise masters/bias.fits 4.1 adu at most 4 noisier than 4 adu" in shown

@@ -12,7 +12,7 @@ import xml.etree.ElementTree as ET
 import numpy as np
 import pytest
 from astropy.io import fits
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
@@ -111,6 +111,7 @@ def test_a_mask_of_another_shape_is_named(tmp_path):
     ),
     st.integers(1, 8),
 )  # fmt: skip
+@example(np.array([[8e8] + [1e-284] * 9]), 4)
 def test_any_image_can_be_looked_at(tmp_path, image, longest):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # astropy's, of NaN among integers

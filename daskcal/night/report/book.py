@@ -40,15 +40,6 @@ class Book:
         return gates
 
     @cached_property
-    def rejected(self) -> dict[str, list[Gate]]:
-        """Gates that left a frame out, by product."""
-        gates: dict[str, list[Gate]] = defaultdict(list)
-        for gate in self.ledger.gates:
-            if gate.verdict == "reject" and gate.frame:
-                gates[gate.product].append(gate)
-        return gates
-
-    @cached_property
     def verdicts(self) -> dict[str, str]:
         """The worst verdict on each product and its frames, where there is one."""
         found: dict[str, str] = {}
@@ -60,6 +51,11 @@ class Book:
     def frame(self, one: Input) -> FrameEntry | None:
         """The frame that an input is; None for a master or a file that is none of the night's."""
         return self._by_input.get((one.path, one.hdu))
+
+    def place(self, one: Input) -> str:
+        """Where an input lies, as gates name it."""
+        frame = self.frame(one)
+        return frame.place if frame else one.path
 
     def frames_of(self, product: ProductEntry) -> list[FrameEntry]:
         """The frames that went into a product."""

@@ -50,8 +50,8 @@ class Card:
 
     Attributes
     ----------
-    rejected : tuple of (str, str)
-        Frames that a gate left out of it, with what the gates said.
+    lost : tuple of (str, str)
+        Frames that it was to be made of and lacks, each with the reason.
     gates : tuple of Gate
         On the product itself.
     verdict : str
@@ -71,7 +71,7 @@ class Card:
     histogram: Markup
     inputs: tuple[InputLine, ...]
     inputs_left_out: int
-    rejected: tuple[tuple[str, str], ...]
+    lost: tuple[tuple[str, str], ...]
     gates: tuple[Gate, ...]
     texts: tuple[Text, ...]
     verdict: str
@@ -141,18 +141,15 @@ def _card(book: Book, product: ProductEntry, anchor: str, seen: Seen, shared: Sh
         _masked(seen.look),
         histogram(seen.look, product.name) if seen.look else Markup(),
         tuple(_input(book, product, one) for one in frames[:INPUTS_SHOWN]),
-        max(0, len(frames) - INPUTS_SHOWN), _rejected(book, product),
+        max(0, len(frames) - INPUTS_SHOWN), _lost(book, product),
         tuple(book.judged.get((product.name, ""), ())), shared.of(product),
         book.verdicts.get(product.name, ""),
     )  # fmt: skip
 
 
-def _rejected(book: Book, product: ProductEntry) -> tuple[tuple[str, str], ...]:
-    """Frames that a gate left out of a product, with what the gates said of each."""
-    said: dict[str, list[str]] = {}
-    for gate in book.rejected.get(product.name, ()):
-        said.setdefault(gate.frame, []).append(gate.message)
-    return tuple((frame, "; ".join(messages)) for frame, messages in said.items())
+def _lost(book: Book, product: ProductEntry) -> tuple[tuple[str, str], ...]:
+    """Frames that a product was to be made of and lacks, each with the reason."""
+    return tuple((book.place(lost.frame), lost.reason) for lost in product.lost[:INPUTS_SHOWN])
 
 
 def _subject(product: ProductEntry, frames: Sequence[FrameEntry]) -> str:
@@ -170,8 +167,7 @@ def _subject(product: ProductEntry, frames: Sequence[FrameEntry]) -> str:
 
 def _input(book: Book, product: ProductEntry, one: Input) -> InputLine:
     """An input, with what was found wrong with it."""
-    frame = book.frame(one)
-    place = frame.place if frame else one.path
+    place = book.place(one)
     gates = book.judged.get((product.name, place), [])
     wrong = "; ".join(gate.message for gate in gates if gate.verdict != "pass")
     note = wrong or (f"{counted(len(gates), 'gate')} passed" if gates else "")

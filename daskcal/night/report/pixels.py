@@ -220,7 +220,8 @@ def _histogram(values: NDArray[np.float64], median: float, sigma: float) -> Hist
     if not high > low:
         low, high = float(values.min()), float(values.max())
     # a constant image is one bar in the middle
-    places = (values - low) / (high - low) if high > low else np.full(values.shape, 0.5)
+    within = values[(values >= low) & (values <= high)]
+    places = (within - low) / (high - low) if high > low else np.full(within.shape, 0.5)
     counts, _ = np.histogram(places, bins=BINS, range=(0.0, 1.0))
     below, above = (_short(float(np.mean(beyond))) for beyond in (values < low, values > high))
     return Histogram(_short(low), _short(high), tuple(counts.tolist()), below, above)
