@@ -62,6 +62,8 @@ class Origin:
         SHA-256 of the files that the config names, by the dotted key.
     scale_dark : bool
         Whether darks were scaled to the frames' dark times.
+    waives_exposure : bool
+        Whether the user chose a dark that the limits on exposure would not let through.
     norm : float or None
         What the flat was divided by, where detectors of a mosaic share one norm.
     detector : str
@@ -82,6 +84,7 @@ class Origin:
     config: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
     scale_dark: bool = False
+    waives_exposure: bool = False
     norm: float | None = None
     detector: str = ""
     facts: Mapping[str, Any] = field(default_factory=dict)
@@ -101,7 +104,7 @@ class Origin:
     def _parts(self) -> list[dict[str, Any]]:
         about: dict[str, Any] = {"name": self.name, "kind": self.kind}
         about |= {"treated_as": self.treated_as} if self.treated_as != self.kind else {}
-        for name in ("scale_dark", "norm", "detector", "facts", "files"):
+        for name in ("scale_dark", "waives_exposure", "norm", "detector", "facts", "files"):
             if (value := getattr(self, name)) not in (False, None, "", {}):
                 about[name] = dict(value) if isinstance(value, Mapping) else value
         about["software"] = dict(self.software)

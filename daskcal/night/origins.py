@@ -62,6 +62,7 @@ def origin_of(
         config=config,
         files=files,
         scale_dark=job.scale_dark,
+        waives_exposure=job.waives_exposure,
         norm=run.norm_of(job),
         detector=str(plan.table["detector"].iloc[job.frames[0]]),
         facts=facts_of(plan.table.iloc[list(chosen)]),

@@ -182,6 +182,18 @@ class _Plan(Plan):
         return self.called[i]
 
 
+@dataclass(frozen=True, slots=True)
+class _Job(Job):
+    """Its job, without what chose the masters."""
+
+    waived: bool = False
+
+    @property
+    def waives_exposure(self) -> bool:
+        """Whether the user chose its dark whatever the limits on exposure."""
+        return self.waived
+
+
 @dataclass
 class _Run(Run):
     """A run of that plan: what other products decided is known."""
@@ -284,7 +296,10 @@ def _plan(origin: Origin, config: NightConfig, frames: Sequence[Frame]) -> _Plan
     for used in origin.masters:
         kinds[used.kind] = (*kinds.get(used.kind, ()), used.name)
     of: Any = origin.treated_as
-    job = Job(origin.name, of, tuple(range(len(frames))), kinds, origin.scale_dark)
+    job = _Job(
+        origin.name, of, tuple(range(len(frames))), kinds, origin.scale_dark,
+        waived=origin.waives_exposure,
+    )  # fmt: skip
     folder = Path(frames[0].source.path).parent
     table = night_table(frames, config, folder)
     table["imagetyp"] = origin.treated_as

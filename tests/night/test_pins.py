@@ -17,6 +17,7 @@ from daskcal.errors import ConfigError
 from daskcal.night.config import NightConfig
 from daskcal.night.jobs import Job, Jobs
 from daskcal.night.plan import plan_night
+from daskcal.night.remake import rerun
 from daskcal.night.run import reduce_night
 
 
@@ -237,3 +238,11 @@ def test_dates_that_are_not_after(raw: Path) -> None:
     plan = plan_night(raw, config(match={"not_after": True}))
     (missing,) = plan.missing
     assert "no bias with the frame's not_after" in missing.reason
+
+
+def test_a_product_with_a_waived_limit_is_made_again(raw: Path, tmp_path: Path) -> None:
+    for i in range(3):
+        fits.setval(raw / f"dark_{i}.fits", "EXPTIME", value=6.0)  # for 60 s: ten times as long
+    pins = [{"when": "imagetyp == 'science'", "dark": "dark_6s"}]
+    reduce_night(raw, tmp_path / "out", config(pin=pins))
+    assert rerun(tmp_path / "out" / "science" / "m67_B_0.fits").equal
