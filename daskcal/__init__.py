@@ -55,6 +55,7 @@ _WHERE = {
     "daskcal.masters.library": ("Library",),
     "daskcal.masters.stability": ("unstable_pixels",),
     "daskcal.products": ("to_fits",),
+    "daskcal.workers": ("cluster",),
     "daskcal.zarr": ("open_zarr", "to_zarr"),
     "daskcal.night.library": ("library_why",),
     "daskcal.night.marks": ("mark_bad", "unmark_bad"),
@@ -66,6 +67,7 @@ _WHERE = {
     "daskcal.errors": (
         "ArgumentError",
         "CalibrationError",
+        "ClusterError",
         "ConfigError",
         "DaskcalError",
         "DaskcalWarning",

@@ -141,7 +141,45 @@ _exclude = click.option(
 _library = click.option(
     "--library", metavar="DIR", help="Masters of many nights: for what the night itself lacks."
 )
-_memory = click.option("--memory", metavar="SIZE", help="Memory to use, such as 4GB.")
+_memory = click.option(
+    "--memory", metavar="SIZE", help="Memory to use, of each worker, such as 4GB."
+)
+
+
+def _workers(command: Any) -> Any:
+    """The command with the options that say where it is computed; threads without one."""
+    for option, kind, metavar, text in reversed(
+        (
+            ("--workers", int, "N", "Compute on N processes of this machine."),
+            ("--scheduler", str, "ADDRESS", "Compute on a running scheduler: tcp:// or tls://."),
+            ("--scheduler-file", str, "FILE", "Where a running scheduler has left its address."),
+            ("--slurm", str, "PROFILE", "Compute on SLURM: a jobqueue section, or a YAML file."),
+        )
+    ):
+        command = click.option(option, type=kind, metavar=metavar, help=text)(command)
+    return command
+
+
+@contextlib.contextmanager
+def _computing(options: dict[str, Any]) -> Iterator[None]:
+    """Take the options of `_workers` out of `options`, and compute on those workers meanwhile."""
+    names = ("workers", "scheduler", "scheduler_file", "slurm")
+    given = {name: options.pop(name) for name in names}
+    chosen = {name: value for name, value in given.items() if value is not None}
+    if not chosen:
+        yield
+        return
+    if len(chosen) > 1:
+        said = " and ".join(f"--{name.replace('_', '-')}" for name in chosen)
+        raise ArgumentError(f"{said} exclude each other: give one of them")
+    from daskcal.workers import cluster
+
+    with cluster(**chosen) as client:
+        _say(
+            f"{len(client.scheduler_info()['workers'])} workers; see {client.dashboard_link}",
+            err=True,
+        )
+        yield
 
 
 @main.command("ls")
@@ -213,6 +251,7 @@ def plan(
 @_exclude
 @_library
 @_memory
+@_workers
 @click.option(
     "--log-format",
     type=click.Choice(["text", "json"]),
@@ -229,7 +268,7 @@ def reduce(raw: str, output: str, log_format: str, **options: Any) -> None:
 
         if options["products"] is not None:
             options["products"] = _products(options["products"])
-        with watch(log_format) as watcher:
+        with _computing(options), watch(log_format) as watcher:
             ledger = reduce_night(raw, output, command=_command_line(), watch=watcher, **options)
         if isinstance(watcher, JsonLines):
             watcher.summary(ledger)

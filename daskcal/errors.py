@@ -80,6 +80,10 @@ class OutputError(DaskcalError, OSError):
     """A product that cannot be written."""
 
 
+class ClusterError(DaskcalError, OSError):
+    """A scheduler or workers that cannot be reached, do not fit, or are lost."""
+
+
 def nearest(word: str, words: Iterable[str]) -> str:
     """A hint naming the valid word nearest to `word`, or all valid words where none is near."""
     valid = sorted(set(words))
