@@ -6,7 +6,7 @@ import pytest
 import yaml
 from by_commands import reduce_with
 from processes import REPOSITORY
-from small_night import products
+from small_night import bits
 
 FOLDER = REPOSITORY / "deploy" / "compose"
 TEXT = (FOLDER / "compose.yaml").read_text()
@@ -53,4 +53,4 @@ def test_its_commands_reduce_a_night(night):
     reduce = [*SERVICES["reduce"]["entrypoint"], str(raw), "-o", str(out), "-c", str(config)]
     worker, scheduler = (SERVICES[name]["command"] for name in ("worker", "scheduler"))
     reduce_with(scheduler, worker, reduce, "tcp://scheduler:8786")
-    assert products(out) == products(folder / "threads")
+    assert bits(out) == bits(folder / "threads")

@@ -9,7 +9,7 @@ import threading
 import pytest
 from hosts_here import hosts
 from processes import kill, running, scheduler_command, until, worker_command
-from small_night import products
+from small_night import bits
 
 import daskcal
 
@@ -52,7 +52,7 @@ def test_hosts_that_are_killed_cut_off_and_started_again(night):
         start(others[0])
         assert reducing.wait(timeout=BOUND) == 0
         until(lambda: {*client.scheduler_info()["workers"]} == {killed, left}, "the others", BOUND)
-    assert products(folder / "hosts") == products(folder / "threads")
+    assert bits(folder / "hosts") == bits(folder / "threads")
 
 
 @pytest.fixture(scope="module")
@@ -84,4 +84,4 @@ def test_a_worker_is_lost_in_each_of_the_ways_of_distributed(night, workers, mod
     assert ledger.exit_status() == 0
     assert lost
     until(lambda: not {*lost} & {*workers.scheduler_info()["workers"]}, "the loss")
-    assert products(folder / mode) == products(folder / "threads")
+    assert bits(folder / mode) == bits(folder / "threads")

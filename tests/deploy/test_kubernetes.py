@@ -18,7 +18,7 @@ from by_commands import reduce_with, succeed
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from processes import REPOSITORY
-from small_night import products
+from small_night import bits
 
 FOLDER = REPOSITORY / "deploy" / "kubernetes"
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
@@ -182,7 +182,7 @@ def test_a_jobs_commands_reduce_a_night(night):
         [*runner["args"], "-c", str(config)], "$(DASK_SCHEDULER_ADDRESS)", names,
         variable="DASK_SCHEDULER_ADDRESS",  # of the operator
     )  # fmt: skip
-    assert products(out) == products(folder / "threads")
+    assert bits(out) == bits(folder / "threads")
 
 
 def test_the_nightly_reduces_last_night(tmp_path):

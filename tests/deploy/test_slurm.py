@@ -11,7 +11,7 @@ import pytest
 import yaml
 from processes import REPOSITORY
 from slurm_here import jobs, slurm
-from small_night import products
+from small_night import bits
 
 import daskcal
 
@@ -63,7 +63,7 @@ def test_a_batch_survives_the_loss_of_a_worker_job(env, profile, night, tmp_path
             assert waiting.wait(timeout=240) == 0, log.read_text()
         finally:
             waiting.kill()
-    assert products(folder / "slurm") == products(folder / "threads")
+    assert bits(folder / "slurm") == bits(folder / "threads")
 
 
 def _worker_once_it_works(env, out, batch):

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from by_commands import here, succeed
 from processes import REPOSITORY
-from small_night import products
+from small_night import bits
 
 from daskcal.cli import SKIPPED, USAGE
 
@@ -58,7 +58,7 @@ def test_a_night_by_its_unit(night):
     command = here(shlex.split(unit["ExecStart"]), names)
     assert not [word for word in command if "$" in word or "%" in word]
     succeed([*command, "-c", str(config)])
-    assert products(out) == products(folder / "threads")
+    assert bits(out) == bits(folder / "threads")
 
 
 def test_variables_are_given():
