@@ -7,6 +7,7 @@ Masked values are NaN for ccdproc here where it would take them into the statist
 from __future__ import annotations
 
 import os
+import tracemalloc
 from pathlib import Path
 
 import astropy.units as u
@@ -343,6 +344,26 @@ def test_files_are_read_once(files: list[str], monkeypatch: pytest.MonkeyPatch) 
         for path in files:
             assert sum(n for name, n in read if name == os.path.abspath(path)) == times * size
         assert len(read) > 2 * N, "it was not cut into bands"
+
+
+@pytest.mark.parametrize("method", ["average", "median"])
+def test_memory_stays_within_the_limit(tmp_path: Path, method: str) -> None:
+    """As far as NumPy's arrays go; the stack is five times as large."""
+    rng = np.random.default_rng(3)
+    for i in range(40):
+        data = rng.normal(1000, 5, (300, 1000)).astype(np.float32)
+        fits.PrimaryHDU(data).writeto(tmp_path / f"{i}.fits")
+    files = [str(path) for path in tmp_path.glob("*.fits")]
+    options = {"unit": "adu", "method": method, "scale": np.linspace(0.9, 1.1, 40), **SIGMA}
+    compat.combine(files[:3], **options | {"scale": [1, 1, 1]})  # to compile the kernels
+    limit = 10_000_000
+    tracemalloc.start()
+    try:
+        compat.combine(files, mem_limit=limit, **options)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < limit
 
 
 def test_files_that_cannot_be_combined(files: list[str], tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ Statistic = str | Callable[..., np.ndarray]
 FLOAT = np.dtype(np.float64)
 MAD_TO_SIGMA = 1.482602218505602  # 1 / the 75th percentile of a normal distribution
 HANDY = 48 << 20  # bytes of raw pixels in a band: larger ones were not faster
+PIXEL = 96  # bytes of a combined pixel while its band is worked on: planes, counts, copies
 OWN = frozenset(("numpy", "bottleneck", "bn", "astropy", "ccdproc", "daskcal"))
 WORDS = {  # statistics that the loops know, by the names of the functions that mean them
     **dict.fromkeys(("mean", "nanmean", "average"), "mean"),
@@ -340,7 +341,7 @@ class Frames(Protocol):
 def bands(frames: Frames, memory: float, value_bytes: int) -> list[slice]:
     """Rows of bands of which so many fit the memory as are worked on at once."""
     n, rows, columns = frames.shape
-    line = n * columns * (frames.itemsize + value_bytes)
+    line = columns * (n * (frames.itemsize + value_bytes) + PIXEL)
     fitting = memory / threads() / max(1, line)
     handy = HANDY / max(1, n * columns * frames.itemsize)
     spread = -(-rows // (4 * threads()))
