@@ -6,6 +6,7 @@ own here that says what it loses; the survivors are scaled and combined in anoth
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -127,8 +128,6 @@ class SigmaClip:
     def lost(self, values: np.ndarray, bad: np.ndarray | None) -> np.ndarray:
         if self.compiled:
             return _rejected(values, bad, self.reject())
-        import warnings
-
         from astropy.stats import sigma_clip
 
         data = _filled(values, bad, None)
