@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import functools
 import os
-import secrets
 from pathlib import Path
+from typing import Any
 
 from daskcal.errors import OutputError
+from daskcal.temporaries import forget, new_temporary, remove
+
+_HERE = -100  # AT_FDCWD of <fcntl.h>: paths as they are
+_EXCHANGE = 2  # RENAME_EXCHANGE of <linux/fs.h>
 
 
 def write_atomically(path: str | Path, data: bytes) -> Path:
@@ -21,8 +27,7 @@ def write_atomically(path: str | Path, data: bytes) -> Path:
         Where the folder cannot be made or written, or the disk is full; names `path`.
     """
     path = Path(path)
-    # not tempfile: its files are readable by their owner alone
-    part = path.with_name(f".{path.name[:200]}.{os.getpid()}-{secrets.token_hex(4)}.part")
+    part = new_temporary(path)  # not tempfile: its files are readable by their owner alone
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(part, "xb") as file:
@@ -30,20 +35,45 @@ def write_atomically(path: str | Path, data: bytes) -> Path:
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)
-        _flush_folder(path.parent)
+        flush_folder(path.parent)
     except OSError as error:
         raise OutputError(f"{path} cannot be written: {error.strerror or error}") from error
     finally:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
+        remove(part)
+        forget(path, part)
     return path
 
 
-def _flush_folder(folder: Path) -> None:
-    """Make the rename itself last; some file systems cannot flush a folder, and need not."""
+def flush_folder(folder: str | Path) -> None:
+    """Make renames in a folder last; some file systems cannot flush a folder, and need not."""
     with contextlib.suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+def exchange(new: str | Path, old: str | Path) -> bool:
+    """Swap two paths in one step, where the system can (Linux, most local file systems).
+
+    Returns
+    -------
+    bool
+        False where it cannot, and nothing has happened.
+    """
+    call = _renameat2()
+    if call is None:
+        return False
+    done: int = call(_HERE, os.fsencode(new), _HERE, os.fsencode(old), _EXCHANGE)
+    return done == 0
+
+
+@functools.cache
+def _renameat2() -> Any:
+    try:
+        call = ctypes.CDLL(None, use_errno=True).renameat2
+    except (AttributeError, OSError, TypeError):  # not Linux
+        return None
+    call.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint)
+    return call

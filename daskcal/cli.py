@@ -27,7 +27,7 @@ from daskcal.errors import (
 from daskcal.printable import printable
 
 if TYPE_CHECKING:
-    from daskcal.night.ledger import Ledger
+    from daskcal.masters.library import Library
 
 USAGE, NOTHING, SKIPPED = 2, 1, 3  # exit statuses beside 0 and those of signals
 
@@ -73,24 +73,43 @@ def _stoppable() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _exit_status() -> Iterator[None]:
+def _exit_status(log_format: str = "text") -> Iterator[None]:
     """Errors become one message for people and the exit status that belongs to them."""
+    try:
+        with _status_of_errors():
+            yield
+    except _Failed as failed:
+        if log_format == "json":
+            from daskcal.night.progress import JsonLines
+
+            JsonLines().event("error", message=failed.message, exit_status=failed.code)
+        else:
+            _say(f"Error: {failed.message}", err=True)
+        sys.exit(failed.code)
+
+
+class _Failed(Exception):
+    """What is to be said of an error, and the exit status."""
+
+    def __init__(self, error: object, code: int) -> None:
+        super().__init__(error, code)
+        self.message, self.code = str(error), code
+
+
+@contextlib.contextmanager
+def _status_of_errors() -> Iterator[None]:
     try:
         with _stoppable():
             yield
     except (ArgumentError, ConfigError, UnitError) as error:
-        _fail(error, USAGE)
+        raise _Failed(error, USAGE) from error
     except FrameError as error:
-        _fail(error, USAGE if error.reason == "missing" else NOTHING)
+        raise _Failed(error, USAGE if error.reason == "missing" else NOTHING) from error
     except DaskcalError as error:
-        _fail(error, NOTHING)
+        raise _Failed(error, NOTHING) from error
     except _Stopped as stop:
-        _fail("stopped; files that are complete stay, and no other is left", 128 + stop.number)
-
-
-def _fail(error: object, status: int) -> NoReturn:
-    _say(f"Error: {error}", err=True)
-    sys.exit(status)
+        said = "stopped; files that are complete stay, and no other is left"
+        raise _Failed(said, 128 + stop.number) from stop
 
 
 def _say(text: str, err: bool = False) -> None:
@@ -119,7 +138,48 @@ _select = click.option(
 _exclude = click.option(
     "--exclude", metavar="GLOB", multiple=True, help="Leave out files of such a name; repeatable."
 )
-_memory = click.option("--memory", metavar="SIZE", help="Memory to use, such as 4GB.")
+_library = click.option(
+    "--library", metavar="DIR", help="Masters of many nights: for what the night itself lacks."
+)
+_memory = click.option(
+    "--memory", metavar="SIZE", help="Memory to use, of each worker, such as 4GB."
+)
+
+
+def _workers(command: Any) -> Any:
+    """The command with the options that say where it is computed; threads without one."""
+    for option, kind, metavar, text in reversed(
+        (
+            ("--workers", int, "N", "Compute on N processes of this machine."),
+            ("--scheduler", str, "ADDRESS", "Compute on a running scheduler: tcp:// or tls://."),
+            ("--scheduler-file", str, "FILE", "Where a running scheduler has left its address."),
+            ("--slurm", str, "PROFILE", "Compute on SLURM: a jobqueue section, or a YAML file."),
+        )
+    ):
+        command = click.option(option, type=kind, metavar=metavar, help=text)(command)
+    return command
+
+
+@contextlib.contextmanager
+def _computing(options: dict[str, Any]) -> Iterator[None]:
+    """Take the options of `_workers` out of `options`, and compute on those workers meanwhile."""
+    names = ("workers", "scheduler", "scheduler_file", "slurm")
+    given = {name: options.pop(name) for name in names}
+    chosen = {name: value for name, value in given.items() if value is not None}
+    if not chosen:
+        yield
+        return
+    if len(chosen) > 1:
+        said = " and ".join(f"--{name.replace('_', '-')}" for name in chosen)
+        raise ArgumentError(f"{said} exclude each other: give one of them")
+    from daskcal.workers import cluster
+
+    with cluster(**chosen) as client:
+        _say(
+            f"{len(client.scheduler_info()['workers'])} workers; see {client.dashboard_link}",
+            err=True,
+        )
+        yield
 
 
 @main.command("ls")
@@ -144,21 +204,33 @@ def ls(paths: tuple[str, ...]) -> None:
 @click.argument("raw")
 @_config
 @click.option("-o", "--output", metavar="OUT", help="Folder the products would go to.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON, for machines.")
 @_select
 @_exclude
+@_library
 def plan(
-    raw: str, config: str | None, output: str | None, select: str | None, exclude: tuple[str, ...]
+    raw: str,
+    config: str | None,
+    output: str | None,
+    as_json: bool,
+    select: str | None,
+    exclude: tuple[str, ...],
+    library: str | None,
 ) -> None:
     """Tell what a night would make, from what, and why. No pixel is read."""
     with _exit_status():
         from daskcal.night.plan import plan_night
 
-        found = plan_night(raw, config, select=select, exclude=exclude)
-        _say(str(found))
+        found = plan_night(
+            raw, config, select=select, exclude=exclude, output=output, library=library
+        )
+        _say(found.to_json() if as_json else str(found))
         if output is not None:
             from daskcal.night.plan_text import room_text
+            from daskcal.night.reuse import look_ahead
 
-            _say(room_text(found, Path(output)))
+            lines = [room_text(found, Path(output)), *look_ahead(found, Path(output))]
+            _say("\n".join(lines), err=as_json)
     if found.missing or found.unreadable:
         sys.exit(SKIPPED)
 
@@ -177,18 +249,30 @@ def plan(
 @click.option("--keep-calibrated", is_flag=True, default=None, help="Write OUT/calibrated too.")
 @_select
 @_exclude
+@_library
 @_memory
-def reduce(raw: str, output: str, **options: Any) -> None:
-    """Reduce a night: masters, science frames, a ledger and a report."""
-    with _exit_status():
-        from daskcal.night.progress import watch
+@_workers
+@click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    help="json: an object a line for each event, on standard error.",
+)
+def reduce(raw: str, output: str, log_format: str, **options: Any) -> None:
+    """Reduce a night: masters, science frames, a ledger and a report. What is there already and as
+    it should be stays; the same command finishes a run that was interrupted."""
+    with _exit_status(log_format):
+        from daskcal.night.progress import JsonLines, watch
         from daskcal.night.run import reduce_night
+        from daskcal.night.summary import summary
 
         if options["products"] is not None:
             options["products"] = _products(options["products"])
-        with watch() as watcher:
+        with _computing(options), watch(log_format) as watcher:
             ledger = reduce_night(raw, output, command=_command_line(), watch=watcher, **options)
-        _say(_summary(ledger, Path(output)))
+        if isinstance(watcher, JsonLines):
+            watcher.summary(ledger)
+        _say(summary(ledger, Path(output)))
     sys.exit(ledger.exit_status())
 
 
@@ -199,17 +283,27 @@ def _products(text: str) -> list[str]:
     return words
 
 
-def _summary(ledger: Ledger, output: Path) -> str:
-    counts = ledger.counts()
-    lines = [f"{e.status}: {e.place}: {e.reason}" for e in ledger.frames if e.status != "used"]
-    lines += [f"{p.status}: {p.name}: {p.reason}" for p in ledger.products if p.status != "made"]
-    made = sum(product.status == "made" for product in ledger.products)
-    lines += [
-        f"{counts.found} frames found: {counts.used} used, {counts.skipped} skipped, "
-        f"{counts.failed} failed; {made} of {len(ledger.products)} products made",
-        f"report: {output / 'report' / 'index.html'}",
-    ]
-    return "\n".join(lines)
+@main.command("mark-bad")
+@click.argument("frames", metavar="FRAME...", nargs=-1, required=True)
+@click.option("--reason", metavar="TEXT", default="", help="Why; for the ledger and the report.")
+@click.option("--undo", is_flag=True, help="Take the marks back.")
+@click.option(
+    "-o", "--output", metavar="OUT", help="Keep the marks in OUT, not in the frames' own folder."
+)
+def mark_bad(frames: tuple[str, ...], reason: str, undo: bool, output: str | None) -> None:
+    """Mark raw frames as bad: the next plan leaves them out, and remakes what was made of them."""
+    with _exit_status():
+        import daskcal
+
+        if undo == bool(reason):
+            raise ArgumentError("give --reason TEXT, or --undo")
+        if undo:
+            files = daskcal.unmark_bad(frames, output=output)
+        else:
+            files = daskcal.mark_bad(frames, reason, output=output)
+        done = f"no longer marked bad in {files[0]}" if undo else f"marked bad in {files[0]}"
+        for frame in frames:
+            _say(f"{frame}: {done if len(files) == 1 else done.rpartition(' in ')[0]}")
 
 
 REJECTIONS = (
@@ -382,14 +476,36 @@ def config(what: str | None, check: str | None) -> None:
 @click.option("--camera", default="generic", help="generic, lfc, aspen-cg16m or mosaic [generic].")
 @click.option("--size", metavar="NY,NX", help="Rows and columns of the imaging area.")
 @click.option("--seed", type=int, default=0, help="Another number, another night [0].")
+@click.option("--days", type=int, default=0, help="Nights later, with the same detector [0].")
+@click.option(
+    "--fault",
+    "faults",
+    nargs=2,
+    multiple=True,
+    metavar="KIND GLOB",
+    help="What is wrong with which frames, such as: light-leak 'n0004'; another word lists them.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace an earlier simulated night.")
-def simulate(output: str, camera: str, size: str | None, seed: int, overwrite: bool) -> None:
+def simulate(
+    output: str,
+    camera: str,
+    size: str | None,
+    seed: int,
+    days: int,
+    faults: tuple[tuple[str, str], ...],
+    overwrite: bool,
+) -> None:
     """Make a night of raw frames with known truth, and a config for it."""
     with _exit_status():
         from daskcal.simulate import simulate_night
 
         shape = None if size is None else _size(size)
-        night = simulate_night(output, camera, size=shape, seed=seed, overwrite=overwrite)
+        wrong: dict[str, list[str]] = {}
+        for kind, glob in faults:
+            wrong.setdefault(kind, []).append(glob)
+        night = simulate_night(
+            output, camera, size=shape, seed=seed, days=days, faults=wrong, overwrite=overwrite
+        )
         folder, config = (shlex.quote(str(path)) for path in (night.folder, night.config))
         _say(f"{night.folder}: {len(night.files)} raw frames")
         _say(f"next: daskcal reduce {folder} -c {config} -o REDUCED")
@@ -427,3 +543,101 @@ def report(output: str) -> None:
         from daskcal.night.report import write_report
 
         _say(str(write_report(output, read_ledger(Path(output) / "night.json"))))
+
+
+_raw = click.option("--raw", metavar="DIR", help="Folder of the raw frames [of the ledger].")
+_made_with = click.option("--library", metavar="DIR", help="Library of masters [of the ledger].")
+
+
+@main.command("why")
+@click.argument("product", metavar="PRODUCT")
+@_raw
+@_made_with
+def why(product: str, raw: str | None, library: str | None) -> None:
+    """Tell what a product was made of: frames, masters, theirs, steps and rules."""
+    with _exit_status():
+        from daskcal.night.why import why as tree
+
+        _say(str(tree(product, raw=raw, library=library)))
+
+
+@main.command("rerun")
+@click.argument("product", metavar="PRODUCT")
+@click.option("-o", "--output", metavar="FILE", help="Keep the new file [it is only compared].")
+@_raw
+@_made_with
+def rerun(product: str, output: str | None, raw: str | None, library: str | None) -> None:
+    """Make a product again from its header, and tell whether the bits are the same."""
+    with _exit_status():
+        from daskcal.night.remake import rerun as again
+
+        found = again(product, output, raw=raw, library=library)
+        _say(str(found))
+    if not found.equal:
+        sys.exit(NOTHING)
+
+
+@main.group("library", cls=_Commands)
+def library() -> None:
+    """List, add, reject and explain the masters of a library, the folder DIR."""
+
+
+@library.command("ls")
+@click.argument("folder", metavar="DIR")
+def library_ls(folder: str) -> None:
+    """List the masters: night, kind, filter, exposure, and why one is rejected."""
+    with _exit_status():
+        from daskcal.masters.library import listing
+
+        _say(listing(_existing(folder).masters()))
+
+
+@library.command("add")
+@click.argument("folder", metavar="DIR")
+@click.argument("files", metavar="FILE...", nargs=-1, required=True)
+def library_add(folder: str, files: tuple[str, ...]) -> None:
+    """Add masters; files that are masters of daskcal, or of another program."""
+    with _exit_status():
+        from daskcal.masters.library import Library
+
+        for file in files:
+            master, new = Library(folder).add(file)
+            rejected = f", rejected: {master.rejected}" if master.rejected else ""
+            _say(f"{master.name}: {'added' if new else 'was there already'}{rejected}")
+
+
+@library.command("reject")
+@click.argument("folder", metavar="DIR")
+@click.argument("name", metavar="NAME")
+@click.option("--reason", metavar="TEXT", help="Why it must not be used.")
+@click.option("--undo", is_flag=True, help="Use it again.")
+def library_reject(folder: str, name: str, reason: str | None, undo: bool) -> None:
+    """Take a master out of use; its file stays."""
+    with _exit_status():
+        if undo == (reason is not None):
+            raise click.UsageError("give one of --reason TEXT and --undo")
+        if reason is None:
+            _say(f"{_existing(folder).accept(name).name}: used again")
+        else:
+            _say(f"{_existing(folder).reject(name, reason).name}: rejected")
+
+
+@library.command("why")
+@click.argument("folder", metavar="DIR")
+@click.argument("frame", metavar="FRAME")
+@_config
+def library_why(folder: str, frame: str, config: str | None) -> None:
+    """Tell which masters would serve a frame, and by which rule each other fails."""
+    with _exit_status():
+        from daskcal.night.library import library_why as told
+
+        _existing(folder)
+        _say(told(folder, frame, config))
+
+
+def _existing(folder: str) -> Library:
+    from daskcal.masters.library import Library
+
+    if not Path(folder).is_dir():
+        raise ArgumentError(f"{folder} is not a folder; give that of the library")
+    return Library(folder)

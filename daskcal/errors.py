@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from daskcal.printable import one_line
+
 
 class DaskcalError(Exception):
     """Base of every error that daskcal raises on purpose.
@@ -16,6 +18,9 @@ class DaskcalError(Exception):
 
 class DaskcalWarning(UserWarning):
     """Something was left out or looks wrong, and the work goes on."""
+
+
+MAY_PASS = ("unreadable", "missing", "changed")  # of reasons: another time all may be well
 
 
 class FrameError(DaskcalError):
@@ -30,7 +35,7 @@ class FrameError(DaskcalError):
     reason : str
         A short code for programs: ``missing``, ``not-fits``, ``truncated``, ``damaged``,
         ``no-image``, ``several-detectors``, ``unsupported``, ``changed``, ``unreadable``,
-        ``shape``, ``geometry``, ``no-signal``, ``unusable``.
+        ``shape``, ``geometry``, ``no-signal``, ``unusable``, ``rejected``.
     """
 
     def __init__(self, path: str, reason: str, message: str, hdu: int | None = None) -> None:
@@ -38,7 +43,8 @@ class FrameError(DaskcalError):
         self.path, self.reason, self.message, self.hdu = str(path), reason, message, hdu
 
     def __str__(self) -> str:
-        place = self.path if self.hdu is None else f"{self.path} [HDU {self.hdu}]"
+        path = one_line(self.path)
+        place = path if self.hdu is None else f"{path} [HDU {self.hdu}]"
         return f"{place}: {self.message}"
 
 
@@ -72,6 +78,10 @@ class ConfigError(DaskcalError, ValueError):
 
 class OutputError(DaskcalError, OSError):
     """A product that cannot be written."""
+
+
+class ClusterError(DaskcalError, OSError):
+    """A scheduler or workers that cannot be reached, do not fit, or are lost."""
 
 
 def nearest(word: str, words: Iterable[str]) -> str:

@@ -11,3 +11,8 @@ def printable(text: str) -> str:
         char if char.isprintable() or char == "\n" else char.encode("unicode_escape").decode()
         for char in text
     )
+
+
+def one_line(text: str) -> str:
+    """The same with line breaks as escapes too: names of files may hold them."""
+    return printable(text).replace("\n", "\\n")

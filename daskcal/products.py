@@ -20,13 +20,14 @@ from daskcal.errors import ArgumentError, OutputError, choose
 from daskcal.fits.cards import CARD, make_card
 from daskcal.fits.header import parse
 from daskcal.fits.keywords import FrameValues, normalise
-from daskcal.fits.product_header import PREFIX, Fact, product_cards
+from daskcal.fits.product_header import PREFIX, Fact, history_cards, product_cards
 from daskcal.fits.write import Plane, Written, fits_sink
 from daskcal.frames.blocks import blocks
 from daskcal.frames.detector_names import safe_name
 from daskcal.frames.masks import MASK_ATTRS
-from daskcal.frames.master import open_master
+from daskcal.frames.master import UNSTABLE, open_master
 from daskcal.frames.steps import spelled_out
+from daskcal.provenance import KEY, Origin, origins_of
 from daskcal.strict import strict_keywords
 from daskcal.temporaries import give_up
 
@@ -48,6 +49,7 @@ def to_fits(
     compress: str = "none",
     names: Sequence[str] | None = None,
     compute: bool = True,
+    origin: Origin | Sequence[Origin] | None = None,
 ) -> list[Written] | list[da.Array]:
     """Write a master to a FITS file, or each of several frames to one of its own.
 
@@ -74,6 +76,8 @@ def to_fits(
         (`product_names`).
     compute : bool
         False gives lazy arrays instead, one for each file; ``dask.compute(*arrays)`` writes them.
+    origin : Origin or sequence of Origin, optional
+        What the master, or each frame, was made of, for its header. A night's run knows it.
 
     Returns
     -------
@@ -92,10 +96,12 @@ def to_fits(
     path = Path(path)
     if "frame" not in ds["image"].dims:
         targets = [path]
-        jobs = [lambda: _master_planes(ds, planes)]
+        (made_of,) = origins_of(origin, 1)
+        jobs = [lambda: _master_planes(ds, planes, made_of)]
     else:
         targets = _frame_targets(ds, path, names)
-        jobs = [_frame_job(ds, i, planes) for i in range(ds.sizes["frame"])]
+        each = origins_of(origin, len(targets))
+        jobs = [_frame_job(ds, i, planes, one) for i, one in enumerate(each)]
     sinks: list[da.Array] = []
     for target, job in zip(targets, jobs, strict=True):
         waits = compute and len(sinks) % _TOGETHER >= _AT_ONCE
@@ -148,7 +154,7 @@ def product_names(
 
 
 def _split(path: str) -> tuple[str, str]:
-    stem, ending = os.path.basename(path), ""
+    stem, ending = "".join(c if c.isprintable() else "_" for c in os.path.basename(path)), ""
     while found := _ENDING.search(stem):
         stem, ending = stem[: found.start()], f"_{found[1]}{ending}"
     return stem or "frame", ending
@@ -202,22 +208,27 @@ def band_of_frame(columns: int) -> int:
     return max(1, _BAND // max(1, columns))
 
 
-def _frame_job(ds: xr.Dataset, i: int, planes: Sequence[str]) -> Callable[[], list[Plane]]:
+def _frame_job(
+    ds: xr.Dataset, i: int, planes: Sequence[str], origin: Origin | None
+) -> Callable[[], list[Plane]]:
     rows = band_of_frame(ds.sizes["x"])
     needed = ["image"]
     needed += ["variance", "variance_shared"] if "uncert" in planes else []
     needed += ["mask"] if "mask" in planes else []
     pixels = ds[[name for name in needed if name in ds]]  # what is not written is not computed
     return lambda: _planes(
-        blocks(pixels.isel(frame=[i]), frame=1, rows=rows), planes, _frame_cards(ds, i)
+        blocks(pixels.isel(frame=[i]), frame=1, rows=rows), planes, _frame_cards(ds, i, origin)
     )
 
 
-def _master_planes(ds: xr.Dataset, planes: Sequence[str]) -> list[Plane]:
-    written = _planes(ds, planes, _master_cards(ds))
+def _master_planes(ds: xr.Dataset, planes: Sequence[str], origin: Origin | None) -> list[Plane]:
+    written = _planes(ds, planes, _master_cards(ds, origin))
     if "n_used" in ds:
         said = "COMMENT number of frames that each pixel is made of".ljust(CARD)
         written.append(Plane("NUSED", said, _pixels(ds, "n_used").astype(np.uint16)))
+    if UNSTABLE in ds:
+        said = "".join(history_cards(ds[UNSTABLE].attrs["steps"]))
+        written.append(Plane("UNSTABLE", said, _pixels(ds, UNSTABLE).astype(np.uint8)))
     return written
 
 
@@ -261,22 +272,22 @@ def _flag_cards(ds: xr.Dataset) -> str:
 # --- headers ------------------------------------------------------------------------------------
 
 
-def _frame_cards(ds: xr.Dataset, i: int) -> str:
+def _frame_cards(ds: xr.Dataset, i: int, origin: Origin | None) -> str:
     cards = str(ds["cards"].values[i]) if "cards" in ds.coords else ""
     values = normalise(parse(cards.encode("ascii", "replace")).values)
     steps = spelled_out(ds.drop_vars(list(ds.data_vars)).isel(frame=[i]))
     gain = next((r.parameters.get("gain") for r in steps if r.step == "gain_correct"), None)
-    shift, origin = _place(ds, values, cards)
+    shift, first = _place(ds, values, cards)
     return product_cards(
         cards,
         bunit=_unit(ds),
         shift=shift,
-        origin=origin,
+        origin=first,
         facts=[
             *_detector(values, ds["detector"].values[i] if "detector" in ds.coords else ""),
-            _version(),
+            *_made_by(origin),
         ],
-        history=[step.to_json() for step in steps],
+        history=[*(step.to_json() for step in steps), *_lines(origin)],
         gain_factor=_mean_gain(gain),
     )
 
@@ -286,11 +297,11 @@ def _mean_gain(gain: Any) -> float | None:
     return None if gain is None else float(np.mean(gain))
 
 
-def _master_cards(ds: xr.Dataset) -> str:
+def _master_cards(ds: xr.Dataset, origin: Origin | None) -> str:
     attrs = ds.attrs
     cards = _without_history(str(attrs.get("cards", "")))
     values = normalise(parse(cards.encode("ascii", "replace")).values)
-    shift, origin = _place(ds, values, cards)
+    shift, first = _place(ds, values, cards)
     facts: list[Fact] = [
         ("IMAGETYP", str(attrs.get("imagetyp", "")).upper() or None, "kind of frame"),
         ("COMBINED", True, "made of several frames"),
@@ -300,7 +311,7 @@ def _master_cards(ds: xr.Dataset) -> str:
         ("DATE-END", _time(attrs.get("date_end")), "end of the last exposure"),
         ("MJD-AVG", attrs.get("mjd_avg"), "mean time of the exposures"),
         *_detector(values, attrs.get("detector", "")),
-        _version(),
+        *_made_by(origin),
     ]
     if _agrees(cards, values, attrs):
         facts = facts[1:]
@@ -311,9 +322,13 @@ def _master_cards(ds: xr.Dataset) -> str:
         cards,
         bunit=_unit(ds),
         shift=shift,
-        origin=origin,
+        origin=first,
         facts=[(key, _plain(value), comment) for key, value, comment in facts],
-        history=[*steps, json.dumps({"master": {"origin": origin, **_facts(attrs)}})],
+        history=[
+            *steps,
+            json.dumps({"master": {"origin": first, **_facts(attrs, origin)}}),
+            *_lines(origin),
+        ],
         gain_factor=_mean_gain(gain),
     )
 
@@ -324,9 +339,9 @@ def _agrees(cards: str, values: FrameValues, attrs: dict[str, Any]) -> bool:
     return given and values.imagetyp == attrs.get("imagetyp")
 
 
-def _facts(attrs: dict[str, Any]) -> dict[str, Any]:
-    """What is known of a master, as JSON holds it."""
-    left_out = ("cards", "steps", "file", "checksum")
+def _facts(attrs: dict[str, Any], origin: Origin | None) -> dict[str, Any]:
+    """What is known of a master, as JSON holds it; its frames once."""
+    left_out = ("cards", "steps", "file", "checksum", *(("inputs",) if origin else ()))
     plain = {str(key): _plain(value) for key, value in attrs.items() if key not in left_out}
     return {
         key: value
@@ -379,7 +394,12 @@ def _detector(raw: FrameValues, name: object) -> list[Fact]:
     return [("DETECTOR", str(name), f"name of the detector{was}")]
 
 
-def _version() -> Fact:
+def _made_by(origin: Origin | None) -> list[Fact]:
     from daskcal import __version__
 
-    return ("DASKCAL", __version__, "version that made this file")
+    key = (KEY, origin.key or None, "of inputs, parameters and masters") if origin else None
+    return [("DASKCAL", __version__, "version that made this file"), *([key] if key else [])]
+
+
+def _lines(origin: Origin | None) -> list[str]:
+    return origin.lines() if origin else []

@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _PART = re.compile(r"\.([A-Za-z0-9_]+)-(\d+)-[0-9a-f]{8}\.tmp(\.[a-z]+)?$")
+_ANY = re.compile(r"\.(?P<final>.+)" + _PART.pattern)
+_LONGEST = 160  # characters of a final name that its temporaries carry
 ASIDE = ".old"  # after a temporary's name: what stood under the final name until now
 _ours: dict[str, set[str]] = {}  # final name: temporaries of this process
 _given_up: set[str] = set()  # those that must not be made anew
@@ -56,11 +58,7 @@ def discard_temporaries(path: str | Path) -> None:
     mine = _ours.get(str(path), set())
     for part in _leftovers(path):
         if part.name.startswith(tuple(mine)) or not _alive(part.name):
-            if part.name.endswith(ASIDE) and not path.exists():
-                with contextlib.suppress(OSError):
-                    os.rename(part, path)  # its successor never came: what stood there stays
-            else:
-                remove(part)
+            _clear(part, path)
 
 
 def discard_abandoned(path: str | Path) -> None:
@@ -68,6 +66,27 @@ def discard_abandoned(path: str | Path) -> None:
     for part in _leftovers(Path(path).absolute()):
         if not _alive(part.name):
             remove(part)
+
+
+def discard_stale(folder: str | Path) -> None:
+    """Remove what dead processes left in a folder, whatever it was to become."""
+    folder = Path(folder).absolute()
+    try:
+        names = os.listdir(folder)
+    except OSError:
+        return
+    for name in names:
+        found = _ANY.fullmatch(name)
+        if found and not _alive(name) and len(found["final"]) < _LONGEST:
+            _clear(folder / name, folder / found["final"])
+
+
+def _clear(part: Path, path: Path) -> None:
+    if part.name.endswith(ASIDE) and not path.exists():
+        with contextlib.suppress(OSError):
+            os.rename(part, path)  # its successor never came: what stood there stays
+    else:
+        remove(part)
 
 
 @atexit.register  # which comes after threads have ended, so that none can make a file anew
@@ -88,7 +107,7 @@ def remove(part: str | Path) -> None:
 
 
 def _head(path: Path) -> str:
-    return f".{path.name[:160]}."
+    return f".{path.name[:_LONGEST]}."
 
 
 def _host() -> str:
@@ -111,6 +130,8 @@ def _alive(part: str) -> bool:
     found = _PART.search(part)
     if not found or found[1] != _host():
         return True
+    if int(found[2]) == os.getpid():  # or an older process that had this number
+        return any(part.startswith(tuple(names)) for names in _ours.values() if names)
     try:
         os.kill(int(found[2]), 0)
     except ProcessLookupError:

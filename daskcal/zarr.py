@@ -16,7 +16,9 @@ import numpy as np
 import xarray as xr
 import zarr
 from dask.delayed import Delayed, delayed
+from zarr.codecs import ZstdCodec
 
+from daskcal.atomic import exchange, flush_folder
 from daskcal.errors import FrameError, OutputError
 from daskcal.fits.write import Written
 from daskcal.frames.blocks import blocks
@@ -124,6 +126,20 @@ def open_zarr(path: str | PathLike[str]) -> xr.Dataset:
     return opened.drop_encoding()
 
 
+def store_fingerprint(path: str | PathLike[str]) -> str:
+    """A mark of a store's metadata, of a store whose chunks all have the bytes that were written.
+
+    Raises
+    ------
+    FrameError
+        As for `open_zarr`.
+    """
+    root = os.path.abspath(os.fspath(path))
+    for name, expected in _marker(root)["chunks"].items():
+        _check_chunks(root, name, expected)
+    return hashlib.blake2b(Path(root, "zarr.json").read_bytes(), digest_size=20).hexdigest()
+
+
 # --- writing ------------------------------------------------------------------------------------
 
 
@@ -197,6 +213,8 @@ def _encoding(variable: xr.Variable) -> dict[str, Any]:
         encoding = {"fill_value": int(Flag.NO_DATA)}  # what other readers see of a lost chunk
     if variable.chunks:
         encoding["chunks"] = tuple(sizes[0] for sizes in variable.chunks)
+        # zarr's own compressor, and a checksum in each chunk, which every reader verifies
+        encoding["compressors"] = (ZstdCodec(level=0, checksum=True),)
     return encoding
 
 
@@ -209,25 +227,60 @@ def _finish(_: object, path: str, part: str, overwrite: bool) -> Written:
     group = json.loads(meta.read_text())
     arrays = [name for name in sorted(os.listdir(part)) if os.path.isdir(os.path.join(part, name))]
     group["attributes"][_MARK]["chunks"] = {name: _measured(part, name) for name in arrays}
-    with open(meta, "w") as file:
-        json.dump(group, file, indent=2)
-        file.flush()
-        os.fsync(file.fileno())
+    meta.write_text(json.dumps(group, indent=2))
+    _flush(part)
+    _require_sound(part, path)
     size, checksum = _store_checksum(part)
-    aside = part + ASIDE
     if os.path.exists(path):
         if not overwrite:
             raise OutputError(f"{path} was made by someone else meanwhile; it is left as it is")
-        os.rename(path, aside)
+        _replace(part, path)
+    else:
+        os.rename(part, path)
+    flush_folder(os.path.dirname(path))
+    remove(part)  # where the two were swapped
+    forget(path, part)
+    return Written(path, size, checksum, ())
+
+
+def _replace(part: str, path: str) -> None:
+    """Put a new store in the place of an older one, which survives any failure."""
+    if exchange(part, path):
+        return
+    aside = part + ASIDE  # from where the next run takes it back, if this one ends here
+    os.rename(path, aside)
     try:
         os.rename(part, path)
     except OSError:
-        if os.path.exists(aside):
-            os.rename(aside, path)
+        os.rename(aside, path)
         raise
     remove(aside)
-    forget(path, part)
-    return Written(path, size, checksum, ())
+
+
+def _flush(root: str) -> None:
+    """All files of a store to disk, and the folders that name them."""
+    for where, _, names in os.walk(root):
+        for name in names:
+            handle = os.open(os.path.join(where, name), os.O_RDONLY)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+        flush_folder(where)
+
+
+def _require_sound(part: str, path: str) -> None:
+    """Read back every chunk of the pixels, whose checksums are verified then."""
+    for name, array in zarr.open_group(part, mode="r").arrays():
+        steps = zip(array.shape, array.chunks, strict=True)
+        try:
+            for index in np.ndindex(*(-(-n // step) for n, step in steps)):
+                array.blocks[index]
+        except Exception as error:  # whatever a decoder raises
+            raise OutputError(
+                f"{path}: {name} that was read back differs from what was written ({error}); "
+                "check the disk and its file system"
+            ) from error
 
 
 def _files(folder: str) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import zlib
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import Any
 
 import numpy as np
 from astropy.io import fits
+
+from daskcal.night.ledger import Ledger, as_json
 
 SHAPE = (24, 32)
 BIAS, DARK_RATE, GAIN, RDNOISE = 1000.0, 0.5, 1.5, 6.0
@@ -91,3 +94,31 @@ def files(folder: Path) -> list[str]:
 def temporaries(folder: Path) -> list[str]:
     """What a failure should not leave behind."""
     return [name for name in files(folder) if Path(name).name.startswith(".")]
+
+
+def bits(out: Path) -> dict[str, str]:
+    """SHA-256 of each product below an output folder; of a store, of all its files together."""
+    found: dict[str, Any] = {}
+    for name in files(out):
+        product = name.split(".zarr/")[0] + (".zarr" if ".zarr/" in name else "")
+        hidden = any(part.startswith(".") for part in Path(name).parts)
+        if not hidden and product.startswith(("masters/", "science/", "calibrated/")):
+            content = (out / name).read_bytes()
+            inside = b"" if product == name else name.encode()
+            found.setdefault(product, hashlib.sha256()).update(inside + content)
+    return {name: digest.hexdigest() for name, digest in found.items()}
+
+
+def timeless(ledger: Ledger) -> dict[str, Any]:
+    """What a ledger says, but when, by which command, how long, and in which run."""
+    record: dict[str, Any] = as_json(ledger, "ledger")
+    for name in ("command", "started", "finished"):
+        del record[name]
+    for product in record["products"]:
+        del product["seconds"], product["reused"]
+    return record
+
+
+def made(ledger: Ledger) -> list[str]:
+    """Names of the products that the run of this ledger has made."""
+    return [p.name for p in ledger.products if p.status == "made" and not p.reused]

@@ -16,9 +16,31 @@ DOCS = Path(__file__).parents[1] / "docs"
 # of pages that print or make something: lines (as patterns), and files
 PRINTED = {
     "amplifiers": (r"'x': 152", r"\['bottom left' 'bottom right'\]", r"step: [01]\.\d adu"),
+    "matching": (
+        r"will be made:\n  masters/bias\.fits from 9 frames",
+        r"pin n0421\.fits n0441\.fits\n",
+        r"masters/flat_B\.fits: pinned by .*not serve: filter is 'B', wanted 'V'",
+        r"n0341\.fits masters/dark_60s\.fits +exposure -1\.9",
+        r"masters/dark_300s\.fits +2\n",
+        r"\n19 \d+\n",
+    ),
     "mosaics": (
         r"\['CCD1', 'CCD2', 'CCD3', 'CCD4'\]\nuint16 \(1, 64, 144\)\n",
         r"Counts\(found=68, used=68, skipped=0, failed=0\)\n8\n",
+    ),
+    "library": (
+        r"\('masters/bias.fits', 'masters/dark_\d+s.fits', 'library/.*/flat_V-",
+        r"\['bias', 'dark', 'dark', 'flat', 'flat'\]",
+    ),
+    "provenance": (
+        r"flat \['masters/bias.fits', 'masters/dark_\d+s.fits'\]\n\['n0401.fits', ",
+        r"\]\nTrue\n$",
+    ),
+    "nights": (r"^0\nTrue\n\('n0001.fits',\)\n$",),
+    "quality_gates": (
+        r"n0004\.fits reject its level is 7\d\.\d\d adu, .* is most\n",
+        r"n0203\.fits reject its level is 8\d\.\d\d adu, .* is most\n",
+        r"Counts\(found=35, used=33, skipped=2, failed=0\)\n",
     ),
 }
 MADE = {
@@ -27,6 +49,8 @@ MADE = {
         "reduced/masters/flat_g_CCD2.fits",
         "reduced/science/ngc7789_g_001_CCD2.fits",
     ),
+    "pictures": ("levels.png", "plan.png", "reduced/report/index.html"),
+    "quality_gates": ("reduced/science/n0321.fits", "later/raw/n0003.fits"),
 }
 
 
@@ -52,7 +76,8 @@ def test_python_and_commands(
     printed = capsys.readouterr().out
     for line in "".join(blocks(page, "bash")).splitlines():
         done = CliRunner().invoke(main, shlex.split(line, comments=True)[1:])
-        assert done.exit_code == 0, done.output
+        said = re.search(r"# exit status (\d)", line)
+        assert done.exit_code == (int(said[1]) if said else 0), done.output
     for pattern in PRINTED.get(page.stem, ()):
         assert re.search(pattern, printed), printed
     for name in MADE.get(page.stem, ()):
@@ -68,3 +93,18 @@ def test_config(page: Path, tmp_path: Path) -> None:
             (tmp_path / name).touch()
         (tmp_path / "camera.toml").write_text(block, encoding="utf-8")
         load_config(tmp_path / "camera.toml")
+
+
+def test_every_gate_is_in_its_table_with_its_defaults() -> None:
+    from daskcal.night.config_gates import Gates
+
+    text = (DOCS / "quality_gates.md").read_text(encoding="utf-8")
+    found = (row for row in text.splitlines() if row.startswith("| `") and row.count("|") == 6)
+    rows = {row.split("`")[1]: row for row in found}
+    for name, gate in Gates():
+        if name == "datasum":
+            continue
+        limits = gate.model_dump()
+        assert rows[name].split("|")[-2].strip() == limits.pop("action")
+        for value in limits.values():
+            assert ("none" if value is None else f"{value:g}") in rows[name], name

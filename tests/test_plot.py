@@ -15,6 +15,7 @@ from PIL import Image
 
 from daskcal import plot
 from daskcal.errors import ArgumentError, FrameError, OutputError, UnknownKeywordError
+from daskcal.plot import png
 
 BLUE = plot.UNDEFINED_COLOUR
 
@@ -56,7 +57,7 @@ def test_averages_whole_blocks(block):
     mask = np.random.default_rng(2).random(image.shape) < 0.2
     image[3, 4], image[9, 9] = np.nan, np.inf
     good = np.isfinite(image) & ~mask
-    result = plot._averaged(image, mask, block)
+    result = png._averaged(image, mask, block)
     for i, j in np.ndindex(result.shape):
         box = np.s_[i * block : (i + 1) * block, j * block : (j + 1) * block]
         kept = image[box][good[box]]
@@ -129,8 +130,6 @@ def test_any_image_gives_a_picture(image, max_size):
     rows, columns, _ = pixels(plot.picture(image, max_size=max_size)).shape
     assert 1 <= rows <= max_size
     assert 1 <= columns <= max_size
-    svg = plot.histogram(image)
-    assert svg == "" if not plot.good_sample(image).size else "nan" not in svg
 
 
 @pytest.mark.parametrize(
@@ -228,17 +227,6 @@ def test_side_by_side_keeps_scale_and_writes_titles(tmp_path):
     assert (body[:, 92:122].std(axis=(0, 1)) > 30).all()
 
 
-def test_histogram_says_what_it_shows():
-    image = np.random.default_rng(4).normal(1000, 2, (50, 50))
-    svg = plot.histogram(image, label="<b>")
-    ordered, middle = np.sort(image, axis=None), np.median(image)
-    low, high = ordered[2], ordered[-3]  # of 2,500: at or beyond 0.1 % from each end
-    for text in (f"{low:.5g}", f"{high:.5g}", f"median {middle:.6g}", "&lt;b&gt;"):
-        assert text in svg
-    assert "<b>" not in svg
-    assert plot.histogram(np.full((2, 2), np.nan)) == ""
-
-
 def test_sample_is_of_good_pixels_only():
     image = ramp(dtype=float)
     image[0, 0] = np.nan
@@ -247,7 +235,7 @@ def test_sample_is_of_good_pixels_only():
 
 
 def test_large_images_are_sampled(monkeypatch):
-    monkeypatch.setattr(plot, "_HISTOGRAM_SAMPLE", 100)
+    monkeypatch.setattr(png, "_HISTOGRAM_SAMPLE", 100)
     assert plot.good_sample(ramp(100, 100)).size == 100
 
 

@@ -14,6 +14,7 @@ import pytest
 import xarray as xr
 from astropy.io import fits
 
+import daskcal.zarr as daskcal_zarr
 from daskcal.errors import FrameError, OutputError, UnknownKeywordError
 from daskcal.frames.masks import MASK_ATTRS
 from daskcal.frames.open import open_frames
@@ -209,6 +210,41 @@ def test_a_failure_leaves_the_older_store(tmp_path: Path) -> None:
     to_zarr(ds, tmp_path / "b.zarr")  # clears what the lazy one left
     assert sorted(os.listdir(tmp_path)) == ["a.zarr", "b.zarr"]
     same(open_zarr(tmp_path / "a.zarr"), ds)
+
+
+def test_what_changed_on_disk_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def rot(root: str) -> None:
+        chunk = Path(root, "image", "c", "1", "0", "0")
+        data = bytearray(chunk.read_bytes())
+        data[len(data) // 2] ^= 1
+        chunk.write_bytes(data)
+
+    to_zarr(master(), tmp_path / "a.zarr")
+    with monkeypatch.context() as patch:
+        patch.setattr(daskcal_zarr, "_flush", rot)
+        with pytest.raises(OutputError, match="image that was read back differs"):
+            to_zarr(frames(), tmp_path / "a.zarr", overwrite=True)
+    assert os.listdir(tmp_path) == ["a.zarr"]
+    same(open_zarr(tmp_path / "a.zarr"), master())
+
+
+def test_a_file_system_that_cannot_swap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(daskcal_zarr, "exchange", lambda *_: False)
+    to_zarr(frames(), tmp_path / "a.zarr")
+    to_zarr(master(), tmp_path / "a.zarr", overwrite=True)
+    same(open_zarr(tmp_path / "a.zarr"), master())
+    rename = os.rename
+
+    def failing(old: str, new: str) -> None:
+        if new.endswith("a.zarr") and old.endswith(".tmp"):
+            raise OSError(5, "Input/output error")
+        rename(old, new)
+
+    monkeypatch.setattr(os, "rename", failing)
+    with pytest.raises(OutputError, match="Input/output error"):
+        to_zarr(frames(), tmp_path / "a.zarr", overwrite=True)
+    same(open_zarr(tmp_path / "a.zarr"), master())
+    assert os.listdir(tmp_path) == ["a.zarr"]
 
 
 def test_overwrite(tmp_path: Path) -> None:

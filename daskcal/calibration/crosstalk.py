@@ -185,6 +185,15 @@ def _leaks(victim: Amplifier, source: Amplifier, factor: float) -> Iterator[Leak
         yield Leak(own, factor, other.x0 - own.x0, False, facing)
 
 
+def faces(found: Sequence[Amplifier], matrix: Sequence[Sequence[float]]) -> bool:
+    """Whether amplifiers disturb others that are read from the opposite end of the detector."""
+    return any(
+        factor and victim.readout.split()[0] != source.readout.split()[0]
+        for victim, row in zip(found, matrix, strict=False)
+        for source, factor in zip(found, row, strict=False)
+    )
+
+
 def _mirror(victim: Amplifier, source: Amplifier) -> int | None:
     """The sum of the rows that are read together; None where those are the same."""
     own, other = victim.section, source.section

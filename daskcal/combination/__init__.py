@@ -81,7 +81,7 @@ def combine(
     weights: FrameNumbers = None,
     section: SectionLike = None,
     grow: float = 0,
-    rejected: bool = False,
+    rejected: bool | str = False,
     dtype: str | np.dtype | type | None = None,
     **options: Any,
 ) -> xr.Dataset:
@@ -125,8 +125,8 @@ def combine(
         Values within so many pixels of a rejected one of the same frame are rejected too (a disc in
         y and x, its edge included), after the rejection; 0 is none. They count as low or high by
         the side of the image on which they lie, as it was before.
-    rejected : bool
-        Whether to say as well which values were rejected.
+    rejected : bool or "fraction"
+        Whether to say as well which values were rejected, or only what share of each frame's.
     dtype : {"float32", "float64"}, optional
         Of the result and of what is computed; if not given, float32 for 8- and 16-bit integers and
         float32, float64 for what float32 cannot hold. Sums and statistics are always float64.
@@ -197,7 +197,8 @@ def combine(
         by_variance=by_variance,
         **_noise(frames, unit, rules, by_variance),
         grow=float(grow),
-        rejected=rejected,
+        rejected=rejected is True,
+        tally=bool(rejected),
     )
     planes = combined_planes(stack, how, numbers)
     said = given | {WEIGHTS: weights, "section": section, "grow": float(grow) if grow else None}
@@ -265,13 +266,13 @@ def _check_variance(frames: xr.Dataset, method: str, weights: Any, rules: Reject
             )
 
 
-def _check_growth(grow: float, rejected: bool, rules: Rejection) -> None:
+def _check_growth(grow: float, rejected: bool | str, rules: Rejection) -> None:
     """Raise `ArgumentError` for a radius that is none, and for rejections where there are none."""
     if not (is_number(grow) and 0 <= grow < np.inf):
         raise ArgumentError(f"grow={grow!r} should be a radius in pixels, 0 or more")
-    if not isinstance(rejected, bool):
-        raise ArgumentError(f"rejected={rejected!r} should be True or False")
-    for argument, asked in ((f"grow={grow}", grow > 0), ("rejected=True", rejected)):
+    if not (isinstance(rejected, bool) or rejected == "fraction"):
+        raise ArgumentError(f"rejected={rejected!r} should be True, False or 'fraction'")
+    for argument, asked in ((f"grow={grow}", grow > 0), (f"rejected={rejected!r}", rejected)):
         if asked and isinstance(rules, NoRejection):
             raise ArgumentError(f"{argument} needs a rejection, and reject is 'none'")
 

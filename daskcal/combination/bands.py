@@ -41,8 +41,8 @@ class Combination:
         The same for each amplifier, where they differ.
     grow : float
         Radius in pixels about rejected values.
-    rejected : bool
-        Whether to say which values were rejected.
+    rejected, tally : bool
+        Whether to say which values were rejected, and how many of each frame.
     """
 
     method: str
@@ -57,6 +57,7 @@ class Combination:
     areas: tuple[NoiseArea, ...] = ()
     grow: float = 0.0
     rejected: bool = False
+    tally: bool = False
 
 
 def combine_band(
@@ -111,8 +112,8 @@ def _mean_scale(given: dict[str, np.ndarray]) -> float:
 
 def _room(band: Band, how: Combination, rows: int) -> Combined:
     n, _, columns = band.shape
-    shared, rejected = "variance_shared" in band.recipe.planes, how.rejected
-    return new_planes(rows, columns, how.dtype, shared, n=n, rejected=rejected, tally=rejected)
+    shared = "variance_shared" in band.recipe.planes
+    return new_planes(rows, columns, how.dtype, shared, n=n, rejected=how.rejected, tally=how.tally)
 
 
 def _walked(band: Band, how: Combination, arguments: dict[str, Any]) -> Combined:
@@ -143,8 +144,10 @@ def _grown(band: Band, how: Combination, arguments: dict[str, Any], kept: slice)
     kept_planes = image[:, kept], found.mask, own, common
     combine_areas(how.areas, section, kept_planes, rest, combined)
     combined.n_low[...], combined.n_high[...] = found.n_low, found.n_high
-    if combined.rejected is not None and combined.tally is not None:
-        combined.rejected[...], combined.tally[...] = found.rejected, found.tally
+    if combined.tally is not None:
+        combined.tally[...] = found.tally
+    if combined.rejected is not None:
+        combined.rejected[...] = found.rejected
     return combined
 
 

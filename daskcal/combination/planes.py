@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Iterator
 
 import dask.array as da
@@ -40,10 +41,12 @@ def combined_planes(stack: Stack, how: Combination, numbers: da.Array | None) ->
     planes: Variables = {
         name: (("y", "x"), _plane(bands, field, dtype)) for name, (field, dtype) in out.items()
     }
+    if how.tally:
+        planes["rejected_fraction"] = (("input",), _fraction(bands, stack.n_frames))
     if how.rejected:
-        planes |= _of_inputs(bands, stack.n_frames)
-        if numbers is not None:
-            planes |= {name: (("input",), numbers[ROWS.index(name)]) for name in how.used}
+        planes["rejected"] = (("input_byte", "y", "x"), _bits(bands, stack.n_frames))
+    if how.tally and numbers is not None:
+        planes |= {name: (("input",), numbers[ROWS.index(name)]) for name in how.used}
     return planes
 
 
@@ -108,22 +111,32 @@ def _only(blocks: list[tuple[np.ndarray, ...]], *, field: int) -> np.ndarray:
     return blocks[0][field]
 
 
-def _of_inputs(bands: da.Array, n: int) -> Variables:
-    """Which values of the inputs were rejected, and what share of each."""
-    bits = da.blockwise(
+def _bits(bands: da.Array, n: int) -> da.Array:
+    """Which values of the inputs were rejected, a bit for each."""
+    return da.blockwise(
         _only, "byx", bands, "fyx", field=Combined._fields.index("rejected"), concatenate=None,
         new_axes={"b": (n + 7) // 8}, dtype=np.uint8, meta=np.empty((0, 0, 0), np.uint8),
     )  # fmt: skip
-    share = da.blockwise(
-        _share, "i", bands, "fyx", concatenate=None, new_axes={"i": n},
+
+
+def _fraction(bands: da.Array, n: int) -> da.Array:
+    """What share of each input's good values was rejected.
+
+    The counts of a band are taken out of it first, so that no band has to wait for the others.
+    """
+    tallies = da.blockwise(
+        operator.itemgetter(Combined._fields.index("tally")), "kfyx", bands, "fyx",
+        new_axes={"k": 2}, dtype=np.int64, meta=np.empty((0, 0, 0, 0), np.int64),
+    )  # fmt: skip
+    return da.blockwise(
+        _share, "i", tallies, "kfyx", concatenate=None, new_axes={"i": n},
         dtype=np.float64, meta=np.empty(0),
     )  # fmt: skip
-    return {"rejected": (("input_byte", "y", "x"), bits), "rejected_fraction": (("input",), share)}
 
 
-def _share(blocks: list) -> np.ndarray:
-    """Rejected over good values of each frame, of bands nested by frame, row and column."""
-    tally = sum(band[0].tally for band in blocks[0])
+def _share(tallies: list) -> np.ndarray:
+    """Rejected over good values of each frame, of the counts of all bands, nested by axis."""
+    tally = sum(row[0] for of_kind in tallies for of_frame in of_kind for row in of_frame)
     good = tally[GOOD]
     return np.divide(tally[REJECTED], good, out=np.full(len(good), np.nan), where=good > 0)
 

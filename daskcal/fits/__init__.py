@@ -2,7 +2,7 @@
 
 from daskcal.fits.assembled import AssembledImage, read_pixels
 from daskcal.fits.frame import Frame, Unreadable, read_detectors
-from daskcal.fits.header import card_comments
+from daskcal.fits.header import CardComments
 from daskcal.fits.keywords import DEFAULT_KEYWORDS, FrameValues, Keywords, normalise
 from daskcal.fits.scan import Scan, is_product, scan
 from daskcal.fits.source import ImageSource
@@ -10,13 +10,13 @@ from daskcal.fits.source import ImageSource
 __all__ = [
     "DEFAULT_KEYWORDS",
     "AssembledImage",
+    "CardComments",
     "Frame",
     "FrameValues",
     "ImageSource",
     "Keywords",
     "Scan",
     "Unreadable",
-    "card_comments",
     "is_product",
     "normalise",
     "read_detectors",

@@ -11,10 +11,11 @@ import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from math import isfinite, nan
 from typing import TYPE_CHECKING
 
-from daskcal.fits.header import CARD, Value, card_comments
+from daskcal.fits.header import CARD, CardComments, Value
 from daskcal.fits.keywords import Keywords, as_number, as_text, normalise
 
 if TYPE_CHECKING:
@@ -224,7 +225,7 @@ def _of_parts(parts: Sequence[Frame], keywords: Keywords) -> tuple[Readout, ...]
         name = next((word for word in words if word), "")
         name = name if name and name not in taken else f"hdu{part.source.hdu}"
         taken.add(name)
-        values = normalise(header, keywords, card_comments(part.cards))
+        values = normalise(header, keywords, CardComments(part.cards))
         found.append(
             Readout(
                 name,
@@ -243,7 +244,7 @@ def _of_parts(parts: Sequence[Frame], keywords: Keywords) -> tuple[Readout, ...]
 
 def _numbered(header: Mapping[str, Value]) -> tuple[Readout, ...]:
     """Amplifiers in one HDU by numbered keywords: DATASEC1, DATASECA, DSEC11, ..."""
-    suffixes = dict.fromkeys(m[1] for key in header if (m := _WITH_DATA.fullmatch(key)))
+    suffixes = _suffixes(tuple(header))
     processed = any(as_text(header.get(key, "")) for key in ("CCDPROC", "TRIM"))
     if len(suffixes) < 2 or processed:  # IRAF trimmed it, and its sections are those of before
         return ()
@@ -267,6 +268,13 @@ def _numbered(header: Mapping[str, Value]) -> tuple[Readout, ...]:
         )
         for suffix in sorted(suffixes)
     )
+
+
+@lru_cache(maxsize=256)  # headers of a night have few sets of keywords
+def _suffixes(keywords: tuple[str, ...]) -> tuple[str, ...]:
+    """The numbers or letters of the amplifiers that some keywords are of."""
+    found = (m[1] for key in keywords if (m := _WITH_DATA.fullmatch(key)))
+    return tuple(dict.fromkeys(found))
 
 
 def _text(header: Mapping[str, Value], key: str) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 CARD = 80
 BLOCK = 2880
@@ -236,14 +238,42 @@ def _astropy_value(card: str) -> tuple[Value | None, bool]:
     return None, False
 
 
-def card_comments(text: str) -> dict[str, str]:
-    """The comment of each card of `text` (card images), by keyword; the first of duplicates."""
-    found: dict[str, str] = {}
-    for at in range(0, len(text), CARD):
-        keyword, comment = _commented(text[at : at + CARD])
-        if comment:
-            found.setdefault(keyword, comment)
-    return found
+class CardComments(Mapping[str, str]):
+    """The comments of cards, by keyword; of duplicates that of the first, whose value counts.
+
+    A card is looked for when it is asked for: of a night's headers a few are.
+
+    Parameters
+    ----------
+    text : str
+        Card images.
+    """
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def get(self, key: str, default: Any = "") -> Any:
+        start = f"{key:<8}="
+        at = self._text.find(start)
+        while at % CARD and at > 0:
+            at = self._text.find(start, at + 1)
+        return (at >= 0 and _commented(self._text[at : at + CARD])[1]) or default
+
+    def __getitem__(self, key: str) -> str:
+        found = self.get(key)
+        if not found:
+            raise KeyError(key)
+        return str(found)
+
+    def __iter__(self) -> Iterator[str]:
+        cards = (self._text[at : at + CARD] for at in range(0, len(self._text), CARD))
+        names = dict.fromkeys(_commented(card)[0] for card in cards)
+        return (name for name in names if name and self.get(name))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
 
 
 @lru_cache(maxsize=4096)  # most cards of a night are the same in all its headers

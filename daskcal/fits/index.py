@@ -12,6 +12,7 @@ from dataclasses import astuple, replace
 from pathlib import Path
 from typing import Any
 
+from daskcal.errors import MAY_PASS
 from daskcal.fits.amplifiers import join
 from daskcal.fits.files import Found
 from daskcal.fits.frame import Asked, Every, Frame, Outcome, Unreadable
@@ -26,7 +27,6 @@ _BUSY_SECONDS = 2.0
 _RACY_NS = 2_000_000_000  # a file changed so lately may change again without a new time
 _DAY = 86400
 _DAYS_KEPT, _DAYS_NOTED = 120, 20
-_TRANSIENT = ("unreadable", "missing", "changed")
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS scanned (
@@ -231,7 +231,7 @@ def _lasts(entry: Found, outcome: Outcome) -> bool:
 
 def _lasting(entry: Found, one: Frame | Unreadable) -> bool:
     if isinstance(one, Unreadable):
-        return one.reason not in _TRANSIENT
+        return one.reason not in MAY_PASS
     return (one.source.size, one.source.mtime_ns) == (entry.size, entry.mtime_ns)
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from types import MappingProxyType
 
 import numpy as np
@@ -128,6 +129,7 @@ _IN_ADU = re.compile(r"\b(adu|dn|counts?)\b", re.IGNORECASE)
 _MILLI = re.compile(r"\b(ms|msecs?|millisec\w*)\b", re.IGNORECASE)
 _MICRO = re.compile(r"\b(us|usecs?|microsec\w*)\b", re.IGNORECASE)
 GAIN_RANGE = (0.05, 50.0)
+_KEPT = 256  # sets of keywords whose meaning is kept
 
 
 @dataclass(frozen=True)
@@ -145,6 +147,31 @@ class Keywords:
 
     aliases: Mapping[str, tuple[str, ...]]
     types: Mapping[str, str]
+    _held: dict[tuple[str, ...], Mapping[str, list[str]]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+
+    def held(self, header: Iterable[str]) -> Mapping[str, list[str]]:
+        """The keywords of a header that count for each normalised name, the preferred first.
+
+        Found once for all headers of the same keywords.
+        """
+        keys = tuple(header)
+        found = self._held.get(keys)
+        if found is None:
+            if len(self._held) >= _KEPT:
+                self._held.clear()
+            there = frozenset(keys)
+            found = {
+                name: [key for key in words if key in there] for name, words in self.aliases.items()
+            }
+            found["binning"] = [
+                alias
+                for alias in self.aliases["binning"]
+                if all(key in there for key in alias.split("+"))
+            ]
+            self._held[keys] = found
+        return found
 
     def extended(
         self,
@@ -252,10 +279,10 @@ def normalise(
     keywords : Keywords
         The alias table.
     comments : Mapping, optional
-        Keyword to the comment of its card (`daskcal.fits.card_comments`): tells a gain from the
+        Keyword to the comment of its card (`daskcal.fits.CardComments`): tells a gain from the
         index of a gain, and milliseconds from seconds.
     """
-    reader = _Reader(header, keywords.aliases, comments or {})
+    reader = _Reader(header, keywords.held(header), {} if comments is None else comments)
     imagetyp, flat_kind = _type(reader, keywords.types)
     exptime = reader.seconds("exptime")
     darktime = reader.seconds("darktime")
@@ -297,14 +324,13 @@ class _Reader:
     def __init__(
         self,
         header: Mapping[str, Value],
-        aliases: Mapping[str, tuple[str, ...]],
+        held: Mapping[str, list[str]],
         comments: Mapping[str, str],
     ) -> None:
-        self.header, self.aliases, self.comments = header, aliases, comments
-        self.keys = frozenset(header)
+        self.header, self.held, self.comments = header, held, comments
 
     def present(self, name: str) -> list[str]:
-        return [key for key in self.aliases[name] if key in self.keys]
+        return self.held[name]
 
     def all(self, name: str) -> list[Value]:
         return [self.header[key] for key in self.present(name)]
@@ -342,9 +368,12 @@ def as_number(value: Value) -> float:
 
 def as_text(value: Value) -> str:
     """The text of a header value, ``""`` for words that say that there is none."""
-    if isinstance(value, bool):
-        return ""
-    text = " ".join(str(value).split())
+    return "" if isinstance(value, bool) else _text(str(value))
+
+
+@lru_cache(maxsize=4096)
+def _text(value: str) -> str:
+    text = " ".join(value.split())
     return "" if text.lower() in _NOTHING else text
 
 
@@ -405,16 +434,20 @@ def _rdnoise(reader: _Reader, gain: float) -> float:
 
 
 def _binning(reader: _Reader) -> tuple[int, int] | None:
-    for alias in reader.aliases["binning"]:
-        values = [reader.header[key] for key in alias.split("+") if key in reader.keys]
-        if len(values) == alias.count("+") + 1:
-            numbers = re.findall(r"\d+(?:\.0*)?", " ".join(map(str, values)))
-            factors = [int(float(number)) for number in numbers]
-            if len(factors) == 1:
-                factors *= 2
-            if len(factors) == 2 and min(factors) > 0:
-                return factors[0], factors[1]
+    for alias in reader.present("binning"):
+        found = _factors(" ".join(str(reader.header[key]) for key in alias.split("+")))
+        if found is not None:
+            return found
     return None
+
+
+@lru_cache(maxsize=256)
+def _factors(text: str) -> tuple[int, int] | None:
+    """Columns and rows from one number or two."""
+    factors = [int(float(number)) for number in re.findall(r"\d+(?:\.0*)?", text)]
+    if len(factors) == 1:
+        factors *= 2
+    return (factors[0], factors[1]) if len(factors) == 2 and min(factors) > 0 else None
 
 
 def _readout_mode(reader: _Reader, setting: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 
 from astropy.io import fits
@@ -28,11 +29,21 @@ def compress_file(path: str) -> None:
             tables.writeto(summed)
         with open(summed, "rb") as file:
             os.fsync(file.fileno())
+        _require_sound(path, summed)
         os.replace(summed, path)
     finally:
         for name in (packed, summed):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(name)
+
+
+def _require_sound(path: str, summed: str) -> None:
+    """Read what is on disk, and hold it against its checksums."""
+    with fits.open(summed, disable_image_compression=True, memmap=False) as tables:
+        if not all(table.verify_datasum() == table.verify_checksum() == 1 for table in tables):
+            raise OSError(
+                errno.EIO, "what was read back differs from what was written; check the disk", path
+            )
 
 
 def _compressed(hdu: fits.PrimaryHDU | fits.ImageHDU) -> fits.CompImageHDU:

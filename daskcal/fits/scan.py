@@ -74,11 +74,28 @@ def is_product(header: Mapping[str, Value]) -> bool:
 def _indexed(found: list[Found], asked: Asked) -> dict[str, Outcome]:
     """Outcomes by path, from the index where the files are as they were."""
     with closing(Index()) as seen:
-        known = seen.find(found, asked)
-        unknown = [entry for entry in found if entry.path not in known]
-        fresh = _fresh(unknown, asked)
-        seen.store(((entry, fresh[entry.path]) for entry in unknown), asked)
+        if asked is not None:
+            return _known_or_fresh(seen, found, asked)
+        # what is in a file serves whoever asks for its one image, where it has one: so that frames
+        # that were opened are not scanned again for a plan, nor the other way round
+        whole = _known_or_fresh(seen, found, Every.DETECTOR)
+        several = [entry for entry in found if not _is_one(whole[entry.path])]
+        return whole | _known_or_fresh(seen, several, None)
+
+
+def _known_or_fresh(seen: Index, found: list[Found], asked: Asked) -> dict[str, Outcome]:
+    known = seen.find(found, asked)
+    unknown = [entry for entry in found if entry.path not in known]
+    fresh = _fresh(unknown, asked)
+    seen.store(((entry, fresh[entry.path]) for entry in unknown), asked)
     return known | fresh
+
+
+def _is_one(outcome: Outcome) -> bool:
+    """Whether every detector of a file is its one image, or it is no FITS file."""
+    return not outcome or (
+        len(outcome) == 1 and isinstance(outcome[0], Frame) and outcome[0].of == 1
+    )
 
 
 def _fresh(found: list[Found], asked: Asked) -> dict[str, Outcome]:

@@ -21,6 +21,7 @@ import numpy as np
 from dask.delayed import Delayed, delayed
 from dask.layers import ArraySliceDep
 
+from daskcal.atomic import flush_folder
 from daskcal.errors import ArgumentError, OutputError, choose
 from daskcal.fits.cards import CARD, make_card
 from daskcal.fits.checksum import file_checksum, folded, header_bytes, padded, word_sum
@@ -421,7 +422,9 @@ def _flush(handle: int, job: _Job, datasums: tuple[int, ...]) -> None:
     """Flush the file, and compare what is in it then with what was computed."""
     os.fsync(handle)
     for unit, datasum in zip(job.units, datasums, strict=True):
-        if _sum_on_disk(handle, unit.data_at, _end(unit)) != datasum:
+        head = header_bytes(unit.head, datasum)
+        same = os.pread(handle, len(head), unit.header_at) == head
+        if not same or _sum_on_disk(handle, unit.data_at, _end(unit)) != datasum:
             raise OutputError(
                 f"{job.path}: what was read back differs from what was written; "
                 "check the disk and its file system"
@@ -447,12 +450,7 @@ def _rename(job: _Job, written: Written) -> None:
         os.unlink(job.part)
         return
     os.replace(job.part, job.path)
-    with contextlib.suppress(OSError):  # some file systems cannot flush a folder, and need not
-        folder = os.open(os.path.dirname(job.path), os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+    flush_folder(os.path.dirname(job.path))
 
 
 def _finished_before(job: _Job, datasums: tuple[int, ...]) -> Written:

@@ -13,12 +13,12 @@ import numpy as np
 from daskcal.errors import FrameError, GeometryError, choose
 from daskcal.fits import (
     AssembledImage,
+    CardComments,
     Frame,
     FrameValues,
     ImageSource,
     Scan,
     Unreadable,
-    card_comments,
     is_product,
     normalise,
 )
@@ -143,7 +143,7 @@ def _detector_frame(
     frame: Frame, described: tuple[Readout, ...], camera: Instrument
 ) -> DetectorFrame:
     """The frame of amplifiers that are described in full."""
-    general = normalise(frame.header, camera.keywords, card_comments(frame.cards))
+    general = normalise(frame.header, camera.keywords, CardComments(frame.cards))
     columns, rows = (int(factor) for factor in (general.binning or "1x1").split("x"))
     origin = (general.origin_y, general.origin_x) if general.origin_known else None
     sources = [part.source for part in frame.parts or (frame,)]

@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from daskcal.frames.table import frame_table
+from daskcal.printable import one_line
 
 if TYPE_CHECKING:
     from daskcal.fits import Scan
@@ -23,7 +24,8 @@ def listing(found: Scan) -> str:
         base = os.path.commonpath([os.path.dirname(path) for path in table["path"]])
         rows = [("file", *columns)]
         for _, row in table.iterrows():
-            rows.append((os.path.relpath(row["path"], base), *(_cell(row[c]) for c in columns)))
+            name = one_line(os.path.relpath(row["path"], base))
+            rows.append((name, *(_cell(row[c]) for c in columns)))
         widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
         lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in rows]
         lines.append(f"{len(found.frames)} frames in {base}")

@@ -26,6 +26,8 @@ from daskcal.frames.sections import Section
 from daskcal.strict import strict_keywords
 
 _BAND = 1 << 20  # pixels of a block
+_EXTENSIONS = ("UNCERT", "UNCSHARE", "MASK", "NUSED", "UNSTABLE")
+UNSTABLE = "unstable"  # of a dark: pixels that vary unlike others from frame to frame
 FACTS = ("imagetyp", "flat_kind", "exptime", "darktime", "filter", "gain", "rdnoise", "ccd_temp")
 
 
@@ -37,15 +39,16 @@ def open_master(path: str | PathLike[str]) -> xr.Dataset:
     ----------
     path : str or path
         A FITS file: the image, and where they are there the extensions UNCERT, UNCSHARE (the
-        part of UNCERT that comes from masters), MASK and NUSED. A CCDData file of ccdproc and a
-        plain image will do.
+        part of UNCERT that comes from masters), MASK, NUSED and UNSTABLE. A CCDData file of
+        ccdproc and a plain image will do.
 
     Returns
     -------
     xarray.Dataset
-        Lazy ``image``, ``variance``, ``variance_shared``, ``mask``, ``n_used`` (y, x), as far
-        as the file has them. ``attrs``: ``file``, ``checksum`` (SHA-256 of the file), ``cards``,
-        ``steps`` and ``inputs`` where daskcal wrote it, ``imagetyp``, ``exptime`` and the like.
+        Lazy ``image``, ``variance``, ``variance_shared``, ``mask``, ``n_used``, ``unstable``
+        (y, x), as far as the file has them. ``attrs``: ``file``, ``checksum`` (SHA-256 of the
+        file), ``cards``, ``steps`` and ``inputs`` where daskcal wrote it, ``imagetyp``,
+        ``exptime`` and the like.
 
     Raises
     ------
@@ -53,9 +56,7 @@ def open_master(path: str | PathLike[str]) -> xr.Dataset:
         The file is missing, damaged or holds no image.
     """
     path = os.fspath(path)
-    image = _frame(path, 0) or _frame(path, "IMAGE") or read_frame(path)
-    found = {name: _frame(path, name) for name in ("UNCERT", "UNCSHARE", "MASK", "NUSED")}
-    extensions = {name: _same_shape(frame, image) for name, frame in found.items() if frame}
+    image, extensions = product_planes(path, *_EXTENSIONS)
     own = "DASKCAL" in image.header
     planes = {"image": _lazy(_image, image.source.dtype, image.source)}
     if "UNCERT" in extensions:
@@ -65,6 +66,9 @@ def open_master(path: str | PathLike[str]) -> xr.Dataset:
         planes["n_used"] = _lazy(_counts, np.dtype(np.uint16), extensions["NUSED"].source)
 
     values = normalise(image.header)
+    if own and "UNSTABLE" in extensions:
+        planes[UNSTABLE] = _lazy(_counts, np.dtype(np.uint16), extensions["UNSTABLE"].source)
+
     attrs = _attrs(path, image, values, own)
     y0, x0 = attrs.pop("origin", (values.origin_y, values.origin_x))
     rows, columns = image.source.shape
@@ -78,7 +82,30 @@ def open_master(path: str | PathLike[str]) -> xr.Dataset:
     if values.unit:
         master["image"].attrs["units"] = values.unit
     master["mask"].attrs = dict(MASK_ATTRS)
+    if UNSTABLE in master:
+        lines = read_history(extensions["UNSTABLE"].cards)  # those of the primary HDU follow
+        master[UNSTABLE].attrs["steps"] = [
+            line for line in lines if json.loads(line).get("step") == "unstable_pixels"
+        ]
     return master
+
+
+def image_frame(path: str) -> Frame:
+    """The image HDU of a product, or the one image of another program's file."""
+    return _frame(path, 0) or _frame(path, "IMAGE") or read_frame(path)
+
+
+def product_planes(path: str, *names: str) -> tuple[Frame, dict[str, Frame]]:
+    """The image of a product or master, and those of its other planes that it has, by EXTNAME.
+
+    Raises
+    ------
+    FrameError
+        The file is missing, damaged, holds no image, or one of another shape than its planes.
+    """
+    image = image_frame(path)
+    found = {name: _frame(path, name) for name in names}
+    return image, {name: _same_shape(frame, image) for name, frame in found.items() if frame}
 
 
 def _frame(path: str, hdu: int | str) -> Frame | None:
@@ -111,7 +138,10 @@ def _attrs(path: str, image: Frame, values: Any, own: bool) -> dict[str, Any]:
     if own:
         lines = read_history(image.cards)
         for line in lines:
-            attrs |= json.loads(line).get("master", {})
+            record = json.loads(line)
+            attrs |= record.get("master", {})
+            if "frames" in record and "step" not in record:
+                attrs["inputs"] = record["frames"]["path"]
         attrs["steps"] = [line for line in lines if "step" in json.loads(line)]
     source = image.source
     attrs["cards"] = image.cards

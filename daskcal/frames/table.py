@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
-from daskcal.fits import DEFAULT_KEYWORDS, Frame, Keywords, card_comments, normalise
+from daskcal.fits import DEFAULT_KEYWORDS, CardComments, Frame, Keywords, normalise
 from daskcal.frames.amplifiers import common_value
 from daskcal.frames.assembled import DetectorFrame
 from daskcal.frames.detector_names import name_detectors
@@ -45,7 +45,7 @@ def frame_table(frames: Sequence[Frame], keywords: Keywords = DEFAULT_KEYWORDS) 
     Missing text is ``""``, a missing number NaN, a missing time NaT. Detectors of mosaics are named
     as `name_detectors` says.
     """
-    values = [normalise(frame.header, keywords, card_comments(frame.cards)) for frame in frames]
+    values = [normalise(frame.header, keywords, CardComments(frame.cards)) for frame in frames]
     more = ("unit", "origin_y", "origin_x", "origin_known")
     columns: dict[str, np.ndarray] = {
         name: _column([getattr(v, name) for v in values], name) for name in (*COORDINATES, *more)
@@ -74,8 +74,10 @@ def _fill_in(columns: dict[str, np.ndarray], i: int, frame: DetectorFrame) -> No
     columns["origin_known"][i] = frame.origin_known
 
 
-def header_columns(frames: Sequence[Frame]) -> dict[str, np.ndarray]:
-    """Every keyword of the frames' headers as a column, named by `header_name`.
+def header_columns(
+    frames: Sequence[Frame], names: Container[str] | None = None
+) -> dict[str, np.ndarray]:
+    """Every keyword of the frames' headers as a column, named by `header_name`; or those `names`.
 
     Numbers stay numbers where all frames give one (NaN where a frame lacks the card); otherwise
     the column is text, ``""`` where a frame lacks the card.
@@ -86,7 +88,9 @@ def header_columns(frames: Sequence[Frame]) -> dict[str, np.ndarray]:
         known.update(dict.fromkeys(header))
     keywords: dict[str, list[str]] = {}  # DATE-OBS and DATE_OBS are one column
     for keyword in known:
-        keywords.setdefault(header_name(keyword), []).append(keyword)
+        name = header_name(keyword)
+        if names is None or name in names:
+            keywords.setdefault(name, []).append(keyword)
     return {name: header_column(_values(headers, same)) for name, same in keywords.items()}
 
 

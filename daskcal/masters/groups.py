@@ -3,19 +3,35 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
+
+import numpy as np
 
 from daskcal.frames.detector_names import safe_name
-
-Kind = Literal["bias", "dark", "flat"]
-KINDS: tuple[Kind, ...] = ("bias", "dark", "flat")
+from daskcal.masters.rules import KINDS, Kind, State
 
 # Shutters repeat to some ms, and clocks in headers differ by more: darks within 0.1 % are one set
 # (300.014 and 300.062 s). Their dark current then differs by as little.
 EXPOSURE_RTOL = 1e-3
 GAIN_RTOL = 1e-5  # a float32 in one header, a decimal in the next
+
+__all__ = [
+    "KINDS",
+    "READOUT_COLUMNS",
+    "Kind",
+    "MasterGroup",
+    "MasterKey",
+    "Readout",
+    "exposure_text",
+    "group_masters",
+    "largest",
+    "name_groups",
+    "safe_name",
+    "same_gain",
+    "same_number",
+]
 
 _MAX_NAME = 120
 READOUT_COLUMNS = (
@@ -27,8 +43,10 @@ READOUT_COLUMNS = (
     "origin_known",
     "gain",
     "readout_mode",
+    "amplifiers",
+    "amplifier_gains",
 )
-_COLUMNS = ("imagetyp", "flat_kind", "exptime", "filter", *READOUT_COLUMNS)
+_COLUMNS = ("imagetyp", "flat_kind", "exptime", "filter", "processed", *READOUT_COLUMNS)
 
 
 def same_number(a: float | None, b: float | None) -> bool:
@@ -36,6 +54,11 @@ def same_number(a: float | None, b: float | None) -> bool:
     if a is None or b is None:
         return a is b
     return math.isclose(a, b, rel_tol=GAIN_RTOL)
+
+
+def same_gain(a: Readout, b: Readout) -> bool:
+    """Whether two readouts have one gain, or one in each of their amplifiers."""
+    return same_number(a.gain, b.gain) and a.amplifier_gains == b.amplifier_gains
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +75,10 @@ class Readout:
         Detector row and column of pixel [0, 0]; None where unknown.
     gain : float or None
         electron/adu; None where unknown (a NaN would not equal itself).
+    amplifiers : str
+        Where the amplifiers lie, of a detector that is read through several; "" for one.
+    amplifier_gains : str
+        Their gains, where they differ.
     """
 
     detector: str = ""
@@ -60,6 +87,8 @@ class Readout:
     origin: tuple[int, int] | None = None
     gain: float | None = None
     readout_mode: str = ""
+    amplifiers: str = ""
+    amplifier_gains: str = ""
 
     @classmethod
     def of_row(cls, row: Mapping[str, Any]) -> Readout:
@@ -76,7 +105,15 @@ class Readout:
             origin=origin,
             gain=None if gain is None or math.isnan(gain) else float(gain),
             readout_mode=str(row.get("readout_mode", "")),
+            amplifiers=str(row.get("amplifiers", "")),
+            amplifier_gains=str(row.get("amplifier_gains", "")),
         )
+
+    @property
+    def gain_text(self) -> str:
+        """The gain, or those of the amplifiers, for people."""
+        known = "unknown" if self.gain is None else f"{self.gain:.6g}"
+        return self.amplifier_gains or known
 
     @property
     def window(self) -> tuple[tuple[int, int], tuple[int, int] | None]:
@@ -111,6 +148,10 @@ class MasterKey:
         Of a dark, in s; None for other kinds, and where unknown.
     filter, flat_kind : str
         Of a flat; "" for other kinds, and where unknown.
+    processed : str
+        What was done to its frames before daskcal had them; "" for raw frames.
+    settings : tuple of (str, float or str)
+        Of the camera, where rules with a tolerance tell its frames from others.
     """
 
     kind: Kind
@@ -118,6 +159,8 @@ class MasterKey:
     exptime: float | None = None
     filter: str = ""
     flat_kind: str = ""
+    processed: str = ""
+    settings: State = ()
 
     @property
     def name(self) -> str:
@@ -141,8 +184,9 @@ class MasterGroup:
 def group_masters(table: Any) -> tuple[MasterGroup, ...]:
     """Group the bias, dark and flat frames of a night into masters.
 
-    Always apart: detector, binning, shape and window, gain, readout mode. Darks are apart by
-    exposure (within 0.1 %), flats by filter and kind; biases and darks ignore the filter.
+    Always apart: detector, binning, shape and window, gain, readout mode, amplifiers, and frames
+    that were processed before from raw ones. Darks are apart by exposure (within 0.1 %), flats by
+    filter and kind; biases and darks ignore the filter.
 
     Parameters
     ----------
@@ -157,27 +201,27 @@ def group_masters(table: Any) -> tuple[MasterGroup, ...]:
     """
     readouts: dict[Readout, list[Readout]] = {}  # gains that differ by rounding are one
     found: dict[MasterKey, list[int]] = {}
-    darks: dict[Readout, list[tuple[float, int]]] = {}
+    darks: dict[MasterKey, list[tuple[float, int]]] = {}
     needed = [name for name in _COLUMNS if name in table.columns]
-    for position, row in enumerate(table[needed].to_dict("records")):
+    chosen = np.flatnonzero(table["imagetyp"].isin(KINDS).to_numpy())
+    rows = table[needed].iloc[chosen].to_dict("records")
+    for position, row in zip(chosen.tolist(), rows, strict=True):
         kind = row["imagetyp"]
-        if kind not in KINDS:
-            continue
-        readout = _known(Readout.of_row(row), readouts)
-        if kind == "dark":
-            darks.setdefault(readout, []).append((float(row["exptime"]), position))
-            continue
         flat = kind == "flat"
         key = MasterKey(
             kind,
-            readout,
+            _known(Readout.of_row(row), readouts),
             filter=str(row["filter"]) if flat else "",
             flat_kind=str(row["flat_kind"]) if flat else "",
+            processed=str(row.get("processed", "")),
         )
-        found.setdefault(key, []).append(position)
-    for readout, exposures in darks.items():
+        if kind == "dark":
+            darks.setdefault(key, []).append((float(row["exptime"]), position))
+        else:
+            found.setdefault(key, []).append(position)
+    for key, exposures in darks.items():
         for exptime, positions in _by_exposure(exposures):
-            found[MasterKey("dark", readout, exptime=exptime)] = positions
+            found[replace(key, exptime=exptime)] = positions
     ordered = sorted(found, key=_sorting)
     return tuple(MasterGroup(key, tuple(sorted(found[key]))) for key in ordered)
 
@@ -187,9 +231,30 @@ def name_groups(groups: Sequence[MasterGroup]) -> dict[MasterKey, str]:
 
     What tells masters of one name apart (kind of flat, detector, binning, shape, gain, mode) is
     added, the first of these that do; a number follows where the texts themselves look alike on
-    disk.
+    disk. Settings are added to all but the largest of the groups that nothing else tells apart, so
+    that an odd frame does not rename the others.
     """
-    keys = sorted((group.key for group in groups), key=_sorting)
+    of = {
+        group.key: replace(group.key, settings=()) if group in usual else group.key
+        for usual in [set(largest(groups).values())]
+        for group in groups
+    }
+    names = _distinct_names(of.values())
+    return {group.key: names[of[group.key]] for group in groups}
+
+
+def largest(groups: Iterable[MasterGroup]) -> dict[MasterKey, MasterGroup]:
+    """Of groups that settings alone tell apart the one with most frames, by the key without."""
+    found: dict[MasterKey, MasterGroup] = {}
+    for group in groups:
+        bare = replace(group.key, settings=())
+        if bare not in found or len(group.frames) > len(found[bare].frames):
+            found[bare] = group
+    return found
+
+
+def _distinct_names(given: Iterable[MasterKey]) -> dict[MasterKey, str]:
+    keys = sorted(given, key=_sorting)
     alike: dict[str, list[MasterKey]] = {}
     for key in keys:
         plain = key.filter.lower() if key.kind == "flat" else key.name
@@ -257,6 +322,10 @@ def _sorting(key: MasterKey) -> tuple[Any, ...]:
         -1.0 if key.exptime is None else key.exptime,
         key.filter,
         key.flat_kind,
+        readout.amplifiers,
+        readout.amplifier_gains,
+        key.processed,
+        [(name, isinstance(value, str), value) for name, value in key.settings],
     )
 
 
@@ -268,7 +337,16 @@ _PARTS: tuple[Callable[[MasterKey], str], ...] = (
     lambda key: "at{}-{}".format(*key.readout.origin) if key.readout.origin else "unplaced",
     lambda key: "unknown" if key.readout.gain is None else f"gain{key.readout.gain:.4g}",
     lambda key: key.readout.readout_mode or "unknown",
+    lambda key: f"{key.readout.amplifiers.count(';') + 1}amplifiers",
+    lambda key: f"gain{key.readout.gain_text}",
+    lambda key: key.processed or "raw",
+    lambda key: "_".join(_short(name, value) for name, value in key.settings),
 )
+
+
+def _short(name: str, value: float | str) -> str:
+    text = f"{value:.4g}" if isinstance(value, float) else value or "unknown"
+    return f"T{text}C" if name == "ccd_temp" else f"{name}{text}"
 
 
 def _with_parts(alike: list[MasterKey]) -> dict[MasterKey, str]:
@@ -279,7 +357,7 @@ def _with_parts(alike: list[MasterKey]) -> dict[MasterKey, str]:
         if len(set(longer.values())) > len(set(parts.values())):
             parts = longer
     return {
-        key: "_".join([key.name, *map(safe_name, told)])[:_MAX_NAME].rstrip("_.-")
+        key: "_".join([key.name, *map(safe_name, filter(None, told))])[:_MAX_NAME].rstrip("_.-")
         for key, told in parts.items()
     }
 

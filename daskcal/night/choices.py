@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import filecmp
-from collections.abc import Iterator, Sequence
+import fnmatch
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -13,6 +15,7 @@ from daskcal.errors import ArgumentError, ConfigError
 from daskcal.fits import Frame
 from daskcal.night.classify import glob_mask
 from daskcal.night.config import NightConfig
+from daskcal.night.config_match import Bad
 from daskcal.night.ledger import Choice
 from daskcal.night.query import parse_query, query_mask
 
@@ -53,6 +56,10 @@ def choose_frames(
     choices: list[Choice] = []
     skipped: dict[int, str] = {}
     paths = [str(path) for path in table["path"]]
+    for bad in config.bad:
+        out = _fitting(paths, bad.file, folder)
+        choices.append(Choice("bad", f"{bad.said}: {bad.reason}", tuple(names[i] for i in out)))
+        skipped = {int(i): f"marked bad: {bad.reason}" for i in out} | skipped
     for kind, expression, out in _left_out(table, config, select, exclude, folder, paths):
         choices.append(Choice(kind, expression, tuple(names[i] for i in out)))
         skipped = {int(i): f"left out by {said(choices[-1])}" for i in out} | skipped
@@ -64,8 +71,46 @@ def choose_frames(
 
 def said(choice: Choice) -> str:
     """A choice as the user wrote it."""
-    where = "" if choice.kind == "config" else f"--{choice.kind} "
-    return where + (choice.expression if choice.kind == "config" else repr(choice.expression))
+    if choice.kind in ("select", "exclude"):
+        return f"--{choice.kind} {choice.expression!r}"
+    return choice.expression
+
+
+def without_effect(choice: Choice) -> str:
+    """What to say of a choice that concerns no frame."""
+    what = {"pin": "fits no frame", "bad": "is no frame, and no master"}
+    return f"{said(choice)} {what.get(choice.kind, 'leaves out no frame')}"
+
+
+def bad_master(config: NightConfig, name: str) -> str:
+    """Why the master called `name` is not to be used; "" where the config marks none such bad."""
+    for bad in config.bad:
+        if _fits_master(bad, name):
+            return f"marked bad: {bad.reason}"
+    return ""
+
+
+def _fits_master(bad: Bad, name: str) -> bool:
+    """A glob is for masters where it begins with their folder: names of raw frames are alike."""
+    folder = name.partition("/")[0] + "/"
+    names = (name, name.removesuffix(".fits"))
+    return bad.file.startswith(folder) and any(
+        one == bad.file or fnmatch.fnmatchcase(one, bad.file) for one in names
+    )
+
+
+def with_bad_masters(
+    choices: Sequence[Choice], config: NightConfig, masters: Iterable[str]
+) -> tuple[Choice, ...]:
+    """The choices, those of the config's bad ones with the names of `masters` that they fit."""
+    of = {f"{bad.said}: {bad.reason}": bad for bad in config.bad}
+    known = tuple(masters)
+    return tuple(
+        replace(choice, frames=(*choice.frames, *(n for n in known if _fits_master(bad, n))))
+        if (bad := of.get(choice.expression)) is not None
+        else choice
+        for choice in choices
+    )
 
 
 def _left_out(

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Literal, get_args
 
 from pydantic import Field, field_validator, model_validator
 
 from daskcal.errors import nearest
-from daskcal.fits.keywords import DEFAULT_KEYWORDS
 from daskcal.frames.amplifiers import CORNERS
 from daskcal.masters.match import Rules
 from daskcal.night.config_combine import CombineKinds
 from daskcal.night.config_errors import Unset
+from daskcal.night.config_gates import Gates
+from daskcal.night.config_match import (
+    NORMALISED_NAMES,
+    Bad,
+    FlatKind,
+    MatchTable,
+    Pin,
+    check_keyword,
+)
 from daskcal.night.config_pixels import CosmicRays, Mask
 from daskcal.night.config_signature import (
     Crosstalk,
@@ -31,17 +38,14 @@ from daskcal.night.config_table import (
     Section,
     Table,
     Words,
+    query_is_sound,
 )
-from daskcal.night.query import parse_query
 
 ImageType = Literal["bias", "dark", "flat", "science", "other"]
 FrameType = Literal[
     "bias", "dark", "flat", "dome-flat", "sky-flat", "twilight-flat", "science", "other"
 ]
-FlatKind = Literal["dome", "sky", "twilight", ""]
 Switch = Literal["auto"] | bool
-
-NORMALISED_NAMES = tuple(DEFAULT_KEYWORDS.aliases)
 
 
 class Amplifier(Table):
@@ -131,12 +135,7 @@ class ClassifyRule(Table):
         default=None, description="The filter it was taken through.", examples=["V"]
     )
 
-    @field_validator("when")
-    @classmethod
-    def _query_is_sound(cls, text: str) -> str:
-        if text:
-            parse_query(text)
-        return text
+    _when_is_sound = field_validator("when")(query_is_sound)
 
     @model_validator(mode="after")
     def _has_a_condition(self) -> ClassifyRule:
@@ -157,12 +156,7 @@ class Select(Table):
         default=(), description="Globs of file names, or of paths within the night, to leave out."
     )
 
-    @field_validator("query")
-    @classmethod
-    def _query_is_sound(cls, text: str) -> str:
-        if text:
-            parse_query(text)
-        return text
+    _query_is_sound = field_validator("query")(query_is_sound)
 
 
 class Overscan(Table):
@@ -267,29 +261,6 @@ class Flat(Table):
     )
 
 
-class MatchTable(Table):
-    """Which properties a master must share with a frame; false switches a rule off."""
-
-    detector: bool = Field(default=True, description="Same detector.")
-    binning: bool = Field(default=True, description="Same binning.")
-    shape: bool = Field(
-        default=True, description="Same raw shape and window, or a master that covers it."
-    )
-    gain: bool = Field(default=True, description="Same gain.")
-    readout_mode: bool = Field(default=True, description="Same readout mode.")
-    filter: bool = Field(default=True, description="Flats: same filter.")
-    flat_kind: Annotated[tuple[FlatKind, ...], Field(strict=False)] = Field(
-        default=("dome", "sky", "twilight", ""),
-        description="Flats: kinds allowed, the preferred first; '' is a flat of unknown kind.",
-    )
-    temperature: Annotated[NotNegative | None, Unset("none")] = Field(
-        default=None, description="Largest difference in CCD temperature, in K."
-    )
-    days: Annotated[NotNegative | None, Unset("none")] = Field(
-        default=None, description="Largest difference in time, in days."
-    )
-
-
 class Variance(Table):
     """Uncertainties."""
 
@@ -382,6 +353,9 @@ class NightConfig(Table):
     mask: Mask = Field(default=Mask(), description="")
     cosmic_rays: CosmicRays = Field(default=CosmicRays(), description="")
     match: MatchTable = Field(default=MatchTable(), description="")
+    pin: Annotated[tuple[Pin, ...], Field(strict=False)] = Field(default=(), description="")
+    bad: Annotated[tuple[Bad, ...], Field(strict=False)] = Field(default=(), description="")
+    gates: Gates = Field(default=Gates(), description="")
     variance: Variance = Field(default=Variance(), description="")
     output: Output = Field(default=Output(), description="")
     detectors: dict[str, DetectorTables] = Field(
@@ -398,8 +372,7 @@ class NightConfig(Table):
             if name not in NORMALISED_NAMES:
                 raise ValueError(f"unknown name {name!r}; {nearest(name, NORMALISED_NAMES)}")
             for card in cards:
-                if not re.fullmatch(r"[A-Za-z0-9_ +-]{1,68}", card):
-                    raise ValueError(f"{name} lists {card!r}, which is no header keyword")
+                check_keyword(name, card)
         return given
 
     @model_validator(mode="after")
@@ -427,7 +400,7 @@ class NightConfig(Table):
             Whether the bias has been taken off the darks and can be taken off the frame.
         """
         return Rules(
-            **self.match.model_dump(),
+            **dict(self.match) | {"keywords": tuple(one.rule() for one in self.match.keywords)},
             exposure_tolerance=self.dark.tolerance,
             scale_darks=self.dark.scale,
             max_scale=self.dark.max_scale,

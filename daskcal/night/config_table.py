@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from daskcal.errors import nearest
 from daskcal.fits.amplifiers import parse_section as amplifier_section
 from daskcal.frames.sections import after_fits, fits_section, python_section
+from daskcal.night.query import parse_query
 
 _NO_LIMIT = (10**9, 10**9)  # shape against which a section's syntax alone is checked
 
@@ -48,6 +49,13 @@ def _check_section(text: str) -> str:
 def _check_fits_section(text: str) -> str:
     if text and amplifier_section(after_fits(text) or text) is None:
         raise ValueError("a section of an amplifier looks like '[1:1024,*]'")
+    return text
+
+
+def query_is_sound(text: str) -> str:
+    """A condition on frames as it stands; raises where it cannot be read."""
+    if text:
+        parse_query(text)
     return text
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import functools
 import json
 import math
 from collections import Counter
@@ -17,6 +18,7 @@ from pydantic import BeforeValidator, TypeAdapter, ValidationError
 
 from daskcal.atomic import write_atomically
 from daskcal.errors import ArgumentError, ConfigError, choose
+from daskcal.printable import one_line
 
 FORMAT = "daskcal-ledger-2"
 
@@ -69,7 +71,8 @@ class FrameEntry:
     def place(self) -> str:
         """Path, and detector or HDU where it lies in an extension, for people."""
         within = self.detector or f"HDU {self.hdu}"
-        return f"{self.path} [{within}]" if self.hdu else self.path
+        path = one_line(self.path)
+        return f"{path} [{within}]" if self.hdu else path
 
     def __post_init__(self) -> None:
         choose("status", self.status, FRAME_STATUS)
@@ -79,15 +82,42 @@ class FrameEntry:
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """One frame or master that went into a product."""
+    """One frame or master that went into a product.
+
+    Attributes
+    ----------
+    fingerprint : str
+        Of a frame's content; of a master, the checksum of its file.
+    mtime_ns : int
+        When a frame's file was changed last, in ns since 1970; 0 for a master.
+    """
 
     path: str
     hdu: int | None
     fingerprint: str
     role: Literal["frame", "bias", "dark", "flat", "bad_pixel_mask"] = "frame"
+    mtime_ns: int = 0
 
     def __post_init__(self) -> None:
         choose("role", self.role, ROLES)
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """One frame that a product was to be made of, and that could not be used.
+
+    Attributes
+    ----------
+    frame : Input
+    reason : str
+        For people.
+    fault : str
+        A code of `FrameError`, or "" for another reason.
+    """
+
+    frame: Input
+    reason: str
+    fault: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +147,16 @@ class ProductEntry:
         it was not worked out.
     reused : bool
         Whether an earlier run made it and this one found it as it should be.
+    origin : mapping
+        Of a master: what its header says of its making (`daskcal.provenance.Origin`), so that it
+        can be made again where it is lost.
+    fingerprint : str
+        Of its header and of samples of its pixels: what another run knows it by, without reading
+        it all; "" where it was not taken.
+    lost : tuple of Lost
+        Frames that it was to be made of, and lacks.
+    messages : tuple of str
+        What was to be said as it was made.
     """
 
     name: str
@@ -134,6 +174,10 @@ class ProductEntry:
     figures: Mapping[str, Number] = field(default_factory=dict)
     key: str = ""
     reused: bool = False
+    origin: Mapping[str, Any] = field(default_factory=dict)
+    fingerprint: str = ""
+    lost: tuple[Lost, ...] = ()
+    messages: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         choose("kind", self.kind, PRODUCT_KINDS)
@@ -212,6 +256,8 @@ class Ledger:
         Of daskcal.
     command, config : str
         What was run, and the text of the configuration that it ran with.
+    raw, library : str
+        The folders of the raw frames and of the library of masters; "" for none.
     started, finished : str
         ISO times, UTC. The ledger alone knows the time of day; products do not.
     choices, frames, products : tuple
@@ -232,6 +278,8 @@ class Ledger:
     products: tuple[ProductEntry, ...] = ()
     messages: tuple[str, ...] = ()
     gates: tuple[Gate, ...] = ()
+    raw: str = ""
+    library: str = ""
 
     def __post_init__(self) -> None:
         _once("frame", ((frame.path, frame.hdu) for frame in self.frames))
@@ -257,18 +305,40 @@ class Ledger:
         return 3 if made["missing"] or counts.used < counts.found else 0
 
 
+def says_the_same(one: Ledger, other: Ledger | None) -> bool:
+    """Whether two ledgers differ in nothing but times, the command, and which run made what."""
+    return other is not None and _said(one) == _said(other)
+
+
+def _said(ledger: Ledger) -> str:
+    """As text, in which unknown numbers equal each other; a checksum stands for its product."""
+    products = [(p.name, p.status, p.reason, p.used, p.checksum) for p in ledger.products]
+    rest = (ledger.choices, ledger.frames, ledger.messages, ledger.gates)
+    return repr((ledger.version, ledger.config, products, rest))
+
+
 def write_ledger(ledger: Ledger, path: str | Path) -> Path:
     """Write `ledger` as JSON, whole or not at all; numbers that are not finite become null.
+
+    Each frame, product and so on has a line of its own.
 
     Raises
     ------
     OutputError
         Where it cannot be written.
     """
-    record = {"format": FORMAT, **_plain(ledger, "ledger")}
-    text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    record = {"format": FORMAT, **as_json(ledger, "ledger")}
+    lines = [f"{json.dumps(name)}: {_lines(value)}" for name, value in record.items()]
+    text = "{\n" + ",\n".join(lines) + "\n}\n"
     # a lone surrogate (a file name that is not UTF-8) must not cost the ledger
     return write_atomically(path, text.encode("utf-8", "backslashreplace"))
+
+
+def _lines(value: Any) -> str:
+    text = functools.partial(json.dumps, ensure_ascii=False, allow_nan=False)
+    if not isinstance(value, list) or not value:
+        return text(value)
+    return "[\n" + ",\n".join(f" {text(one)}" for one in value) + "\n]"
 
 
 def read_ledger(path: str | Path) -> Ledger:
@@ -305,24 +375,27 @@ def _once(what: str, keys: Iterable[object]) -> None:
             raise ArgumentError(f"the {what} {key} is in the ledger {times} times")
 
 
-def _plain(value: Any, place: str) -> Any:
-    """`value` as JSON knows it: records in the order of their fields, mappings in sorted order."""
+def as_json(value: Any, place: str) -> Any:
+    """`value` as JSON knows it; `place` is what messages call it.
+
+    Records come in the order of their fields, mappings in sorted order.
+    """
+    if value is None or isinstance(value, str | int):  # nearly all of a long ledger
+        return value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        names = [field.name for field in dataclasses.fields(value)]
-        return {name: _plain(getattr(value, name), f"{place}.{name}") for name in names}
+        names = value.__dataclass_fields__
+        return {name: as_json(getattr(value, name), f"{place}.{name}") for name in names}
     if isinstance(value, Mapping):
         pairs = sorted((str(key), item) for key, item in value.items())
-        return {key: _plain(item, f"{place}.{key}") for key, item in pairs}
+        return {key: as_json(item, f"{place}.{key}") for key, item in pairs}
     if isinstance(value, np.datetime64 | datetime.date):
         return "" if str(value) == "NaT" else str(value)
     if isinstance(value, np.generic | np.ndarray):
-        return _plain(value.tolist(), place)
+        return as_json(value.tolist(), place)
     if isinstance(value, list | tuple):
-        return [_plain(item, f"{place}[{i}]") for i, item in enumerate(value)]
+        return [as_json(item, f"{place}[{i}]") for i, item in enumerate(value)]
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Path):
         return str(value)
-    if value is None or isinstance(value, str | int):
-        return value
     raise ArgumentError(f"{place} is a {type(value).__name__}, which a ledger cannot hold")

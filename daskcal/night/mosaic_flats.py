@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +12,7 @@ import xarray as xr
 
 from daskcal.calibration import flat_level
 from daskcal.combination.scale import STATISTICS, frame_scales
+from daskcal.frames.steps import last_step
 from daskcal.night.jobs import Job
 from daskcal.night.plan import Plan
 
@@ -20,7 +22,7 @@ _OF_A_MOSAIC = ["instrument", "filter", "flat_kind", "binning", "readout_mode"]
 
 @dataclass
 class MosaicFlats:
-    """The levels of a night's flats, as masters are made.
+    """The levels of a night's flats, as their masters say them.
 
     Flats are divided by their own level before they are combined, which takes the throughput of a
     detector out of its master. It comes back from the levels of the exposures that detectors share.
@@ -29,14 +31,11 @@ class MosaicFlats:
     ----------
     plan : Plan
         The night's.
-    exposed : dict of str to dict of str to float
-        What the frames of a master flat were divided by, by the path of the file.
     levels : dict of str to float
         `flat_level` of the masters.
     """
 
     plan: Plan
-    exposed: dict[str, dict[str, float]] = field(default_factory=dict)
     levels: dict[str, float] = field(default_factory=dict)
 
     def scaled(self, job: Job, frames: xr.Dataset, options: dict[str, Any]) -> dict[str, Any]:
@@ -44,7 +43,6 @@ class MosaicFlats:
         if job.kind != "flat" or not self.wanted or options["scale"] not in STATISTICS:
             return options
         scale = frame_scales(frames, options["scale"], options["section"])
-        self.exposed[job.name] = dict(zip(frames["path"].values, 1 / scale, strict=True))
         others = options["zero"], options["weights"]
         section = options["section"] if any(word in STATISTICS for word in others) else None
         return options | {"scale": scale, "section": section}
@@ -54,23 +52,45 @@ class MosaicFlats:
         """Whether the config asks for one norm."""
         return self.plan.config.flat.normalise_over == "mosaic"
 
+    def masters_of(self, job: Job) -> dict[str, tuple[str, ...]]:
+        """A job's masters by kind, and the flats of other detectors that give its flat a norm."""
+        flats = job.masters.get("flat", ())
+        if not (self.wanted and flats):
+            return job.masters
+        return job.masters | {"flat": tuple(self.together(flats[0]))}
+
     def norm(self, name: str, opened: Mapping[str, xr.Dataset]) -> float:
         """What a master flat is divided by, among those `opened` of its mosaic."""
-        together = [flat for flat in self._together(name) if flat in opened]
+        together = [flat for flat in self.together(name) if flat in opened]
         for flat in together:
             if flat not in self.levels:
                 statistic = self.plan.config.flat.normalise
                 self.levels[flat] = flat_level(opened[flat], normalise=statistic)
-        throughput = relative_levels({flat: self.exposed.get(flat, {}) for flat in together})
+        throughput = relative_levels({flat: exposed_levels(opened[flat]) for flat in together})
         common = np.mean([self.levels[flat] * throughput[flat] for flat in together])
         return float(common / throughput[name])
 
-    def _together(self, name: str) -> list[str]:
+    def together(self, name: str) -> list[str]:
         """The flats of all detectors, taken as the one called `name` was."""
+        if self.plan.library is not None and name in self.plan.library.masters:
+            return self.plan.library.of_mosaic(name)
+        return self._together[name]
+
+    @functools.cached_property
+    def _together(self) -> dict[str, list[str]]:
         flats = {job.name: job.frames[0] for job in self.plan.jobs if job.kind == "flat"}
         rows = self.plan.table[_OF_A_MOSAIC]
-        wanted = tuple(rows.iloc[flats[name]])
-        return [flat for flat, i in flats.items() if tuple(rows.iloc[i]) == wanted]
+        taken = {name: tuple(rows.iloc[i]) for name, i in flats.items()}
+        return {name: [n for n, way in taken.items() if way == taken[name]] for name in flats}
+
+
+def exposed_levels(flat: xr.Dataset) -> dict[str, float]:
+    """What the frames of a master flat were divided by, by file; none where it was one word."""
+    combined = last_step(flat, "combine")
+    scales = combined.parameters.get("scale") if combined else None
+    if not isinstance(scales, list) or len(scales) != len(flat.attrs.get("inputs", ())):
+        return {}
+    return {path: 1 / scale for path, scale in zip(flat.attrs["inputs"], scales, strict=True)}
 
 
 def relative_levels(exposed: Mapping[str, Mapping[str, float]]) -> dict[str, float]:

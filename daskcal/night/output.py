@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from pathlib import Path
 
 from daskcal.errors import ArgumentError, OutputError
@@ -38,7 +38,9 @@ def _require_writable(path: Path) -> None:
         raise OutputError(f"{here} is not writable; give another folder, or make it writable")
 
 
-def check_targets(folder: Path, products: Iterable[str], raw: Iterable[str]) -> None:
+def check_targets(
+    folder: Path, products: Iterable[str], raw: Iterable[str], known: Container[str] = ()
+) -> None:
     """Refuse to replace what daskcal has not made, above all a raw frame.
 
     Parameters
@@ -49,6 +51,8 @@ def check_targets(folder: Path, products: Iterable[str], raw: Iterable[str]) -> 
         Names of the products below it.
     raw : iterable of str
         Paths of the raw frames.
+    known : container of str
+        Names of products that a ledger knows: where such a file is damaged, it is daskcal's.
     """
     targets = [folder / name for name in products if os.path.lexists(folder / name)]
     if not targets:
@@ -60,7 +64,10 @@ def check_targets(folder: Path, products: Iterable[str], raw: Iterable[str]) -> 
                 f"{target} is a raw frame, and a product would have its name; give another folder "
                 "for the products"
             )
-    ours = {f.source.path for f in scan(_files(targets)).frames if is_product(f.header)}
+    found = scan(_files(targets))
+    ours = {f.source.path for f in found.frames if is_product(f.header)}
+    damaged = {f.path for f in found.unreadable}
+    ours |= {p for p in damaged if os.path.relpath(p, folder) in known}
     for target in targets:
         if os.path.abspath(target) not in ours and not _is_store(target):
             raise OutputError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,8 @@ from daskcal.calibration import (
     merge_masks,
     open_mask,
 )
+from daskcal.frames.masks import mask_dataset
+from daskcal.frames.master import UNSTABLE
 from daskcal.masters.stability import FEWEST, unstable_pixels
 
 if TYPE_CHECKING:
@@ -31,33 +33,37 @@ class PixelMasks:
     unstable: dict[str, xr.Dataset] = field(default_factory=dict)
     of_flats: dict[str, xr.Dataset] = field(default_factory=dict)
 
-    def see_dark(self, job: Job, calibrated: xr.Dataset) -> str | None:
-        """Find the unstable pixels of a master dark's frames; a message where that cannot be."""
-        if not self.plan.config_of(job).mask.from_darks:
-            return None
-        name, n = job.name, calibrated.sizes["frame"]
+    def with_unstable(
+        self, job: Job, calibrated: xr.Dataset, dark: xr.Dataset
+    ) -> tuple[xr.Dataset, str]:
+        """A master dark with the unstable pixels of its frames; a message where that cannot be."""
+        if job.kind != "dark" or not self.plan.config_of(job).mask.from_darks:
+            return dark, ""
+        n = calibrated.sizes["frame"]
         if n < FEWEST:
-            return (
-                f"{name} has {n} frames, and mask.from_darks needs {FEWEST}: unstable pixels are "
-                "not masked where it is used"
+            return dark, (
+                f"{job.name} has {n} frames, and mask.from_darks needs {FEWEST}: unstable pixels "
+                "are not masked where it is used"
             )
-        self.unstable[name] = (
-            unstable_pixels(calibrated).compute().assign_attrs(file=f"unstable pixels of {name}")
-        )
-        return None
+        found = unstable_pixels(calibrated)
+        plane = found["image"].assign_attrs(steps=found.attrs["steps"])
+        return dark.assign({UNSTABLE: plane}), ""
 
-    def hot_of(self, job: Job, opened: dict[str, xr.Dataset]) -> list[xr.Dataset]:
+    def hot_of(self, job: Job, opened: Mapping[str, xr.Dataset]) -> list[xr.Dataset]:
         """The hot pixels that the longest dark of a job shows."""
-        limit = self.plan.config_of(job).dark.hot_threshold
         longest = _longest(job, opened)
-        if limit is None or longest is None:
-            return []
-        if longest not in self.hot:
-            threshold = None if limit == "auto" else limit
-            self.hot[longest] = hot_pixels(opened[longest], threshold=threshold).compute()
-        return [self.hot[longest]]
+        found = None if longest is None else self.hot_in(job, opened[longest], longest)
+        return [] if found is None else [found]
 
-    def bad_of(self, job: Job, frames: xr.Dataset, opened: dict[str, xr.Dataset]) -> Any:
+    def hot_in(self, job: Job, dark: xr.Dataset, name: str) -> xr.Dataset | None:
+        """The hot pixels of the master dark called `name`; None where the config wants none."""
+        limit = self.plan.config_of(job).dark.hot_threshold
+        if limit is not None and name not in self.hot:
+            threshold = None if limit == "auto" else limit
+            self.hot[name] = hot_pixels(dark, threshold=threshold).compute()
+        return self.hot.get(name)
+
+    def bad_of(self, job: Job, frames: xr.Dataset, opened: Mapping[str, xr.Dataset]) -> Any:
         """The mask of a job's raw frames: the config's file, or that with what masters show."""
         wanted = self.plan.config_of(job).mask
         found = list(self._of_masters(job, opened))
@@ -72,9 +78,11 @@ class PixelMasks:
             merged = bad_columns(merged, share=wanted.bad_columns)
         return merged
 
-    def _of_masters(self, job: Job, opened: dict[str, xr.Dataset]) -> Iterable[xr.Dataset]:
+    def _of_masters(self, job: Job, opened: Mapping[str, xr.Dataset]) -> Iterable[xr.Dataset]:
         longest = _longest(job, opened)
-        if longest in self.unstable:
+        if self.plan.config_of(job).mask.from_darks and longest and UNSTABLE in opened[longest]:
+            if longest not in self.unstable:
+                self.unstable[longest] = _unstable(longest, opened[longest]).compute()
             yield self.unstable[longest]
         flats = job.masters.get("flat", ())
         if self.plan.config_of(job).mask.from_flats and flats:
@@ -83,7 +91,14 @@ class PixelMasks:
             yield self.of_flats[flats[0]]
 
 
-def _longest(job: Job, opened: dict[str, xr.Dataset]) -> str | None:
+def _unstable(name: str, dark: xr.Dataset) -> xr.Dataset:
+    """The unstable pixels that a master dark holds, as a mask."""
+    plane = dark[UNSTABLE]
+    steps, file = plane.attrs["steps"], f"unstable pixels of {name}"
+    return mask_dataset(plane.data, plane.coords, file, dark.attrs["checksum"], steps)
+
+
+def _longest(job: Job, opened: Mapping[str, xr.Dataset]) -> str | None:
     """The longest dark of a job."""
     names = job.masters.get("dark", ())
     if not names:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,23 +13,32 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from daskcal.errors import FrameError, UnitError
-from daskcal.fits import DEFAULT_KEYWORDS, Frame, Unreadable, is_product, scan
+from daskcal.fits import Frame, Unreadable, is_product, scan
 from daskcal.frames.assembled import assembled
-from daskcal.frames.instrument import AmplifierSetup, Instrument
-from daskcal.frames.table import frame_table, header_columns
 from daskcal.frames.units import unit_word
-from daskcal.night.choices import choose_frames, duplicates, others, said
-from daskcal.night.classify import classify
+from daskcal.masters.library import Library
+from daskcal.night.choices import (
+    choose_frames,
+    duplicates,
+    others,
+    with_bad_masters,
+    without_effect,
+)
 from daskcal.night.config import NightConfig, load_config
 from daskcal.night.jobs import Job, Missing, plan_jobs
 from daskcal.night.ledger import Choice
+from daskcal.night.library import Lender, lender
+from daskcal.night.marks import marked_frames
 from daskcal.night.mosaics import lacking_detectors, require_one_detector, unknown_detectors
+from daskcal.night.table import instrument_of, night_table
+from daskcal.printable import one_line
 from daskcal.strict import strict_keywords
 
 if TYPE_CHECKING:
     import pandas as pd
+    import xarray as xr
 
-__all__ = ["Job", "Missing", "Plan", "instrument_of", "plan_night"]
+__all__ = ["Job", "Missing", "Plan", "instrument_of", "night_table", "plan_night"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +61,8 @@ class Plan:
         What will be made, in an order that can be followed; what cannot be.
     messages : tuple of str
         What the user should know before it is made.
+    library : Lender or None
+        What it may take from a library of masters.
     """
 
     folder: Path
@@ -63,6 +75,7 @@ class Plan:
     jobs: tuple[Job, ...]
     missing: tuple[Missing, ...]
     messages: tuple[str, ...]
+    library: Lender | None = None
 
     def relative(self, i: int) -> str:
         """The path of frame `i` below the night's folder, for people."""
@@ -70,11 +83,77 @@ class Plan:
 
     def config_of(self, job: Job) -> NightConfig:
         """The config that holds for the detector of a job."""
+        if not self.config.detectors:
+            return self.config
         return self.config.of_detector(self.table["detector"].iloc[job.frames[0]])
 
     def label(self, i: int) -> str:
         """The same, with the detector where its file holds several."""
-        return labels(self.frames[i : i + 1], self.table.iloc[[i]], self.folder)[0]
+        return self._labels[i]
+
+    @cached_property
+    def _labels(self) -> list[str]:
+        return labels(self.frames, self.table, self.folder)
+
+    @strict_keywords
+    def matches(self, select: str | None = None) -> pd.DataFrame:
+        """Every rule that was asked of every candidate for a frame's masters.
+
+        Parameters
+        ----------
+        select : str, optional
+            Condition for the frames, such as ``"filter == 'V'"``: of all frames of a long night the
+            table is long too.
+
+        Returns
+        -------
+        pandas.DataFrame
+            A row for each frame, candidate and rule: ``frame``, the ``product`` that is made of it,
+            ``kind`` of master, ``candidate``, ``rule``, ``passed``, ``found`` and ``wanted`` as
+            texts, ``margin`` (what is left of the tolerance, in its unit; NaN for rules of the yes
+            or no kind), ``chosen`` and ``pinned`` (the candidate is the frame's master; by a pin).
+
+        Raises
+        ------
+        ConfigError
+            The condition cannot be read, or names what no frame has.
+
+        Examples
+        --------
+        >>> table = plan.matches("object == 'M67'")                        # doctest: +SKIP
+        >>> table[~table["passed"] & (table["kind"] == "dark")]            # doctest: +SKIP
+        """
+        from daskcal.night.plan_table import matches_table
+
+        return matches_table(self, select)
+
+    @strict_keywords
+    def to_xarray(self, select: str | None = None) -> xr.Dataset:
+        """The same as arrays over frame, candidate and rule.
+
+        Returns
+        -------
+        xarray.Dataset
+            ``passed`` (1, 0, or -1 where a rule is not asked), ``margin`` and, over frame and
+            candidate alone, ``chosen``; coordinates ``product`` and ``kind``.
+
+        Raises
+        ------
+        ConfigError
+            As of `matches`.
+        """
+        from daskcal.night.plan_table import matches_dataset
+
+        return matches_dataset(self, select)
+
+    def to_json(self) -> str:
+        """The plan for machines: products with inputs, masters and rules; what is missing; effort.
+
+        What `daskcal plan --json` prints.
+        """
+        from daskcal.night.plan_table import plan_json
+
+        return plan_json(self)
 
     def __str__(self) -> str:
         from daskcal.night.plan_text import plan_text
@@ -93,26 +172,9 @@ def relative(path: str, folder: Path) -> str:
 def labels(frames: Sequence[Frame], table: pd.DataFrame, folder: Path) -> list[str]:
     """What people call frames: the path below the night's folder, and the detector of mosaics."""
     return [
-        relative(frame.source.path, folder) + (f" [{detector}]" if frame.of > 1 else "")
+        one_line(relative(frame.source.path, folder) + (f" [{detector}]" if frame.of > 1 else ""))
         for frame, detector in zip(frames, table["detector"], strict=True)
     ]
-
-
-def instrument_of(config: NightConfig) -> Instrument:
-    """The camera that a config describes."""
-    given = config.instrument
-    aliases = {name: list(keys) for name, keys in config.keywords.items()}
-    return Instrument(
-        name=given.name or "",
-        unit=given.unit,
-        gain=given.gain,
-        rdnoise=given.rdnoise,
-        saturation=given.saturation,
-        bias_level=given.bias_level,
-        hdu=given.hdu,
-        keywords=DEFAULT_KEYWORDS.extended(aliases, dict(config.types)),
-        amplifiers=tuple(AmplifierSetup(**dict(each)) for each in given.amplifiers),
-    )
 
 
 @strict_keywords
@@ -122,6 +184,8 @@ def plan_night(
     *,
     select: str | None = None,
     exclude: Sequence[str] = (),
+    library: Library | str | PathLike[str] | None = None,
+    output: str | PathLike[str] | None = None,
 ) -> Plan:
     """Find out from headers what a folder of raw frames will make. No pixel is read.
 
@@ -135,6 +199,11 @@ def plan_night(
         Condition for the frames to use, such as ``"filter == 'V'"``, beside the config's.
     exclude : sequence of str
         Globs of frames to leave out, beside the config's.
+    library : Library or path, optional
+        Masters of other nights, for frames that none of the night's own serves.
+    output : path, optional
+        The folder for the products, where marks of bad frames may be, beside those in the folders
+        of the frames (`mark_bad`).
 
     Returns
     -------
@@ -160,17 +229,29 @@ def plan_night(
     ours = len(found.frames) - len(frames)
     if not frames:
         raise FrameError(str(raw), "no-image", _nothing(found.unreadable, ours))
-    table = _table(frames, settings, folder)
+    require_one_detector(settings, frames)
+    table = night_table(frames, settings, folder, select)
     names = labels(frames, table, folder)
     globs = [exclude] if isinstance(exclude, str) else list(exclude)
     choices, skipped = choose_frames(table, settings, select, globs, folder, names)
+    marks, bad = marked_frames(frames, names, output)
+    choices, skipped = (*choices, *marks), bad | skipped
     skipped |= duplicates(frames, skipped, names)
     skipped |= others(table, skipped)
     _require_units(table, skipped, settings)
-    jobs = plan_jobs(settings, table, np.array([i not in skipped for i in range(len(frames))]))
+    used = np.array([i not in skipped for i in range(len(frames))])
+    lent = None
+    if library is not None:
+        marked = {name for choice in choices if choice.kind == "bad" for name in choice.frames}
+        not_of = {f.fingerprint for f, name in zip(frames, names, strict=True) if name in marked}
+        lent = lender(library, settings, present=set(table["imagetyp"][used]), bad=not_of)
+    jobs = plan_jobs(settings, table, used, lent)
+    unfit = lent.unfit if lent else {}
+    choices = with_bad_masters(choices, settings, [*(m.name for m in jobs.missing), *unfit])
+    choices += jobs.pins.choices(names, used)
     notes = [f"{ours} products of daskcal among the files are left alone"] if ours else []
     notes += [*unknown_detectors(settings, table), *lacking_detectors(table, folder)]
-    notes += [f"{said(choice)} leaves out no frame" for choice in choices if not choice.frames]
+    notes += [without_effect(choice) for choice in choices if not choice.frames]
     return Plan(
         folder,
         settings,
@@ -182,6 +263,7 @@ def plan_night(
         jobs.made,
         jobs.missing,
         (*notes, *jobs.messages),
+        lent,
     )
 
 
@@ -199,22 +281,6 @@ def _nothing(unreadable: Sequence[Unreadable], ours: int) -> str:
     if ours:
         return f"holds no raw frame, only {ours} products of daskcal"
     return "holds no FITS frame; give the folder with the raw frames"
-
-
-def _table(frames: tuple[Frame, ...], config: NightConfig, folder: Path) -> pd.DataFrame:
-    """The frame table with what the config says of the camera and of types in place."""
-    import pandas as pd
-
-    camera = instrument_of(config)
-    table = frame_table(frames, camera.keywords)
-    headers = pd.DataFrame(header_columns(frames), index=table.index)
-    table = pd.concat([table, headers], axis=1)
-    require_one_detector(config, frames)
-    for name in ("gain", "rdnoise", "detector"):
-        value = getattr(config.instrument, name)
-        if value is not None:
-            table[name] = value
-    return classify(table, config.classify, folder)
 
 
 def _require_units(table: pd.DataFrame, skipped: dict[int, str], config: NightConfig) -> None:

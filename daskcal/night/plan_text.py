@@ -112,8 +112,12 @@ def _alike(plan: Plan, taken: set[str]) -> list[list[Job]]:
     """
     groups: dict[Hashable, list[Job]] = {}
     group_of: dict[str, Hashable] = {}
+    shared: dict[int, Hashable] = {}  # jobs of science frames share their masters
     for job in plan.jobs:
-        key: Hashable = ("", *(group_of[name] for name in job.master_names))
+        key = shared.get(id(job.masters))
+        if key is None:
+            key = "", *(group_of.get(name, name) for name in job.master_names)
+            shared[id(job.masters)] = key
         if job.kind != "science":
             files = tuple(plan.frames[i].source.path for i in job.frames)
             mosaic = plan.frames[job.frames[0]].of > 1
@@ -135,9 +139,12 @@ def _made(plan: Plan, jobs: list[Job], taken: set[str]) -> list[str]:
     else:
         what = f"{first.name} from {_count(len(first.frames), 'frame')}{idle}"
     lines = [f"  {what}"]
+    told = dict.fromkeys(match for job in jobs for _, match in job.matched)
+    every = {id(job.masters): job.master_names for job in jobs}.values()
     for position, name in enumerate(first.master_names):
-        named = {job.master_names[position] for job in jobs}
-        reasons = dict.fromkeys(r for j in jobs for r in j.reasons if r.partition(":")[0] in named)
+        named = {names[position] for names in every}
+        chosen = (match.reason for match in told if match.chosen and match.chosen.name in named)
+        reasons = dict.fromkeys(chosen)
         more = f" (and {len(reasons) - 1} alike)" if len(reasons) > 1 else ""
         says = next((r for r in reasons if r.startswith(f"{name}:")), "")
         lines += [f"      {says}{more}"] if says else []

@@ -55,8 +55,8 @@ def calibration_arguments(
         arguments["dark"] = {
             "dark": masters["dark"],
             "scale": job.scale_dark,
-            "tolerance": config.dark.tolerance,
-            "max_scale": config.dark.max_scale,
+            "tolerance": None if job.waives_exposure else config.dark.tolerance,
+            "max_scale": None if job.waives_exposure else config.dark.max_scale,
         }
     if masters.get("flat"):
         arguments["flat"] = {

@@ -1,10 +1,10 @@
-"""Make what a plan says: masters, science frames, ledger and report."""
+"""Make what a plan says and is not there yet: masters, science frames, ledger and report."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
@@ -16,28 +16,43 @@ import xarray as xr
 from daskcal.calibration import calibrate
 from daskcal.combination import combine
 from daskcal.errors import ArgumentError, DaskcalError, FrameError, choose
+from daskcal.fits.frame import read_frame
 from daskcal.fits.write import Written
-from daskcal.frames.master import open_master
 from daskcal.frames.memory import budget
 from daskcal.frames.open import frames_dataset
 from daskcal.frames.scratch import scratch_removed
 from daskcal.frames.steps import spelled_out
+from daskcal.masters.library import Library
 from daskcal.night.config import NightConfig
 from daskcal.night.config_keys import Output
-from daskcal.night.jobs import Job, frame_names
-from daskcal.night.ledger import Ledger, ProductEntry, write_ledger
+from daskcal.night.effort import bytes_in
+from daskcal.night.gates import Judge, RejectedMasterError
+from daskcal.night.jobs import Job, used_masters
+from daskcal.night.journal import Before, Journal, read_before
+from daskcal.night.keys import calibrated_key
+from daskcal.night.ledger import Ledger, ProductEntry, says_the_same, write_ledger
+from daskcal.night.library import shelve
+from daskcal.night.lock import held
 from daskcal.night.mosaic_flats import MosaicFlats
+from daskcal.night.opened import OpenedMasters
+from daskcal.night.origins import origin_of
 from daskcal.night.output import check_output, check_targets, make_folders
 from daskcal.night.pixels import PixelMasks
 from daskcal.night.plan import Plan, instrument_of, plan_night
 from daskcal.night.progress import Watch
-from daskcal.night.quality import key_figures, noise_messages
+from daskcal.night.quality import key_figures
 from daskcal.night.recipes import calibration_arguments, combine_arguments, noise_unknown
 from daskcal.night.record import Record
 from daskcal.night.report import write_report
+from daskcal.night.reuse import Outlook, Reuse, lacking_master, outlook_text, too_few
+from daskcal.night.targets import Targets
 from daskcal.plot import read_image
 from daskcal.products import PLANES, to_fits
+from daskcal.provenance import Origin
 from daskcal.strict import strict_keywords
+from daskcal.temporaries import discard_stale
+
+Options = dict[str, Any]
 
 
 @strict_keywords
@@ -53,18 +68,22 @@ def reduce_night(
     select: str | None = None,
     exclude: Sequence[str] = (),
     memory: str | None = None,
+    library: str | PathLike[str] | None = None,
     command: str = "",
     watch: Watch | None = None,
 ) -> Ledger:
     """Reduce a night: master biases, darks and flats, science frames, ledger and report.
+
+    What an earlier run has made from the same is left as it is, whether that run came to its end
+    or not. ``docs/nights.md`` says what decides that.
 
     Parameters
     ----------
     raw : path
         Folder of raw frames.
     output : path
-        Folder for what is made; made where it is missing. Products of daskcal in it are replaced;
-        other files never.
+        Folder for what is made; made where it is missing. Products of daskcal in it are replaced
+        where something has changed that they depend on; other files never.
     config : NightConfig or path, optional
         A config file, or the name of a shipped camera.
     format, products, compress, keep_calibrated : optional
@@ -73,6 +92,9 @@ def reduce_night(
         As in `plan_night`.
     memory : str, optional
         What computing may use, such as ``"4GB"``.
+    library : path, optional
+        Folder of masters of many nights, made where it is missing: they serve frames that none of
+        the night's own masters serves, and the night's good masters are added to it.
     command : str
         What to note in the ledger as the command that was run.
     watch : Watch, optional
@@ -87,7 +109,8 @@ def reduce_night(
     ------
     DaskcalError
         The night cannot be begun: no frames, no output, a config that cannot be used. What goes
-        wrong with one frame or product is in the ledger instead.
+        wrong with one frame or product is in the ledger instead. `OutputError`, where another run
+        is at work on the same output.
     """
     given = {
         "format": None if format is None else choose("format", format, ("fits", "zarr")),
@@ -97,12 +120,33 @@ def reduce_night(
     }
     with dask.config.set({} if memory is None else {"daskcal.memory": memory}):
         budget()  # refuses what is no size
-        plan = plan_night(raw, config, select=select, exclude=exclude)
+        found = None if library is None else Library(library)
+        plan = _plan(raw, config, select, exclude, output, found)
         settings = plan.config.output.model_copy(
             update={key: value for key, value in given.items() if value is not None}
         )
         plan = replace(plan, config=plan.config.model_copy(update={"output": settings}))
         return Run(plan, Path(output), watch or Watch()).all(command)
+
+
+def _plan(
+    raw: str | PathLike[str],
+    config: NightConfig | str | PathLike[str] | None,
+    select: str | None,
+    exclude: Sequence[str],
+    output: str | PathLike[str],
+    library: Library | None,
+) -> Plan:
+    """The plan, without masters of the library whose content is not what it was."""
+    while True:
+        plan = plan_night(
+            raw, config, select=select, exclude=exclude, output=output, library=library
+        )
+        if plan.library is None or library is None:
+            return plan
+        together = plan.config.flat.normalise_over == "mosaic"
+        if not library.check(plan.library.taken(used_masters(plan.jobs), together)):
+            return replace(plan, messages=(*plan.messages, *library.damaged.values()))
 
 
 def chosen_planes(words: Sequence[str]) -> tuple[str, ...]:
@@ -121,20 +165,29 @@ def chosen_planes(words: Sequence[str]) -> tuple[str, ...]:
 
 @dataclass
 class Run:
-    """One run: where it writes, and the masters that it has made."""
+    """One run: where it writes, and the masters that there are."""
 
     plan: Plan
     folder: Path
     watch: Watch
     record: Record = field(init=False)
-    opened: dict[str, xr.Dataset] = field(default_factory=dict)
+    opened: OpenedMasters = field(default_factory=OpenedMasters)
     pixels: PixelMasks = field(init=False)
     flats: MosaicFlats = field(init=False)
+    keys: dict[str, str] = field(default_factory=dict)
+    judge: Judge = field(init=False)
+    journal: Journal = field(init=False)
+    reuse: Reuse = field(init=False)
+    outlook: Outlook = field(default_factory=Outlook)
+    said: list[str] = field(default_factory=list)  # of the product at work
+    _begun: tuple[float, int] = (0.0, 0)  # the product at work: since when, and gates before it
 
     def __post_init__(self) -> None:
         self.record = Record(self.plan)
         self.pixels = PixelMasks(self.plan)
         self.flats = MosaicFlats(self.plan)
+        self.judge = Judge(self)
+        self.journal = Journal(self.folder)
 
     @property
     def settings(self) -> Output:
@@ -142,54 +195,113 @@ class Run:
         return self.plan.config.output
 
     def all(self, command: str) -> Ledger:
-        """Every job, then ledger and report."""
-        masters = [job for job in self.plan.jobs if job.kind != "science"]
-        science = [job for job in self.plan.jobs if job.kind == "science"]
-        stores: dict[str, list[Job]] = {}
-        if self.settings.format == "zarr":
-            from daskcal.night.stores import store_jobs
+        """Every job that is to be done, then ledger and report."""
+        targets = Targets.of(self.plan)
+        check_output(self.folder, self.plan.folder)
+        make_folders(self.folder, ())
+        with held(self.folder, self.watch.note):
+            for part in ("", *targets.folders):
+                discard_stale(self.folder / part)
+            before = read_before(self.folder)
+            raw = (frame.source.path for frame in self.plan.frames)
+            check_targets(self.folder, targets.names, raw, before.products)
+            make_folders(self.folder, targets.folders)
+            self._look_ahead(targets, before)
+            self._jobs(targets)
+            return self._finish(before, command)
 
-            stores, science = store_jobs(self.plan, science), []
-        kept = self._kept_names(masters) if self.settings.keep_calibrated else {}
-        self._prepare([job.name for job in (*masters, *science)], [*stores, *kept.values()])
+    def _look_ahead(self, targets: Targets, before: Before) -> None:
+        """Find out what is to be made, and say so."""
         self.note(self.plan.messages)
-        self.watch.start(len(masters) + len(science) + len(stores))
-        for job in (*masters, *science):
-            self._make(job, kept)
-        for name, jobs in stores.items():
-            from daskcal.night.stores import make_store
+        self._borrow()
+        self.reuse = Reuse(self.plan, self.folder, before, targets.stores, targets.kept)
+        self.keys = self.reuse.keys
+        self.outlook = self.reuse.outlook(targets.jobs)
+        for message in (*before.messages, *outlook_text(self.outlook, before)):
+            self.watch.note(message)
+        sizes = {job.name: bytes_in(self.plan, job) for job in targets.jobs}
+        self.watch.start({name: sizes[name] for name in self.outlook.remakes})
+        for i, lost in self.outlook.lost.items():
+            self.record.lose(i, lost)
 
-            make_store(self, name, jobs)
+    def _jobs(self, targets: Targets) -> None:
+        for job in targets.jobs:
+            if job.name in self.outlook.kept:
+                self._take_over(job, targets.kept)
+            elif job.name in targets.stores:
+                from daskcal.night.stores import make_store
+
+                make_store(self, job, targets.stores[job.name])
+            else:
+                self._make(job, targets.kept)
         for missing in self.plan.missing:
             self.record.add_missing(missing)
+
+    def _finish(self, before: Before, command: str) -> Ledger:
+        """Ledger and report, in place of the journal."""
+        if self.plan.library is not None:
+            self.note(shelve(self, self.plan.library.folder))
+        self.note([self.journal.trouble] if self.journal.trouble else [])
         ledger = self.record.ledger(command)
         write_ledger(ledger, self.folder / "night.json")
-        write_report(self.folder, ledger)
+        page = self.folder / "report" / "index.html"
+        if before.interrupted or not page.exists() or not says_the_same(ledger, before.ledger):
+            write_report(self.folder, ledger)
+        self.journal.close()
         return ledger
 
-    def _prepare(self, *names: Sequence[str]) -> None:
-        """Find everything fit to be written before anything is, and make the folders."""
-        check_output(self.folder, self.plan.folder)
-        products = [name for some in names for name in some]
-        check_targets(self.folder, products, (f.source.path for f in self.plan.frames))
-        parts = {"masters", "science", *(name.split("/")[0] for name in products)}
-        make_folders(self.folder, sorted(parts))
+    def _take_over(self, job: Job, kept: dict[int, str]) -> None:
+        """A product that is as it should be, with all that there is to say of it."""
+        entry = self.reuse.before.products[job.name]
+        frames = self.record.left(job.frames)
+        made = entry.status == "made"
+        beside = [self.reuse.before.products[kept[i]] for i in frames if made and i in kept]
+        entries = [replace(one, reused=True, rules=job.rules) for one in (entry, *beside)]
+        if job.name in self.reuse.stores:
+            from daskcal.night.stores import ready_parts
+
+            ready = ready_parts(self, self.reuse.stores[job.name])
+            frames = tuple(i for part in ready for i in part.frames)
+        self.record.add(entries[0], frames)
+        self.record.add_beside(entries[1:])
+        for one in entries:
+            self.record.gates += self.reuse.before.gates.get(one.name, [])
+        for message in entry.messages:
+            self.record.note(message)
+        if job.kind != "science" and made:
+            self.opened.add(job.name, self.folder / job.name, entry.checksum)
 
     def _make(self, job: Job, kept: dict[int, str]) -> None:
         """One product; what is wrong with one of its frames costs that frame."""
-        begin = time.perf_counter()
-        self.watch.begin(job.name)
+        self.begin(job.name)
         with scratch_removed():
             entries = self._attempt(job, kept)
-        seconds = round(time.perf_counter() - begin, 3)
-        self.record.add(replace(entries[0], seconds=seconds), job.frames)
-        self.record.products += entries[1:]
-        self.watch.end(job.name, f"{entries[0].status} {entries[0].reason}".rstrip())
+        self.done(job, entries, job.frames)
+
+    def begin(self, name: str) -> None:
+        """A product is begun."""
+        self.said, self._begun = [], (time.perf_counter(), len(self.record.gates))
+        self.watch.begin(name)
+
+    def done(self, job: Job, entries: Sequence[ProductEntry], frames: Sequence[int]) -> None:
+        """A product of `frames` is done, well or not, with those beside it: note it for good."""
+        since, gates = self._begun
+        entry = replace(
+            entries[0],
+            seconds=round(time.perf_counter() - since, 3),
+            key=self.reuse.keys[job.name],
+            lost=self.record.lost(job.frames),
+            messages=tuple(dict.fromkeys(self.said)),
+        )
+        self.record.add(entry, frames)
+        self.record.add_beside(entries[1:])
+        self.journal.add([entry, *entries[1:]], self.record.gates[gates:])
+        self.watch.end(job.name, f"{entry.status} {entry.reason}".rstrip())
 
     def _attempt(self, job: Job, kept: dict[int, str]) -> list[ProductEntry]:
         """The product's entry, made or not, and those of the frames that were kept beside it."""
         while True:
-            left = tuple(i for i in job.frames if i not in self.record.failed)
+            left = self.record.left(job.frames)
             trouble = self.trouble(job, left)
             if trouble is not None:
                 return [trouble]
@@ -198,24 +310,30 @@ class Run:
             except FrameError as error:
                 if self.record.blame(error, left) is None:
                     return [self.record.not_made(job, "failed", str(error))]
+            except RejectedMasterError as error:
+                return [self.record.not_made(job, "missing", str(error))]
             except DaskcalError as error:
                 return [self.record.not_made(job, "failed", str(error))]
 
     def trouble(self, job: Job, left: Sequence[int]) -> ProductEntry | None:
-        """Why a job cannot be begun: no frame is `left`, or a master was not made."""
-        if not left:
-            return self.record.not_made(job, "missing", "none of its frames can be read")
-        if job.kind != "science":
-            fewest = getattr(self.plan.config.combine, job.kind).min_frames
-            if len(left) < fewest:
-                reason = f"has {len(left)} frames left, and min_frames = {fewest}"
-                return self.record.not_made(job, "missing", reason)
-        lacking = next((name for name in job.master_names if name not in self.opened), None)
-        if lacking is None:
+        """Why a job cannot be begun: too few frames are `left`, or a master was not made."""
+        if reason := too_few(self.plan, job, left):
+            return self.record.not_made(job, "missing", reason)
+        lacking = lacking_master(job, self.opened)
+        if not lacking:
             return None
         missing = self.record.status_of(lacking) == "missing"
         reason = f"{lacking}, which it needs, was not made"
         return self.record.not_made(job, "missing" if missing else "failed", reason)
+
+    def _borrow(self) -> None:
+        """Have at hand what jobs take from the library."""
+        if (library := self.plan.library) is None:
+            return
+        for master in library.taken(used_masters(self.plan.jobs), self.flats.wanted):
+            checksum = library.checksums.get(master.name) or master.check()
+            self.opened.add(master.name, master.path, checksum)
+            self.record.lent[master.name] = checksum
 
     def raw(self, chosen: Sequence[int]) -> xr.Dataset:
         """Some of the night's frames, opened lazily."""
@@ -234,67 +352,84 @@ class Run:
         masters["hot"] = self.pixels.hot_of(job, self.opened) if job.kind == "science" else []
         config = self.plan.config_of(job)
         arguments, messages = calibration_arguments(config, job, frames, masters)
-        if "flat" in arguments and self.flats.wanted:
-            arguments["flat"]["normalise"] = self.flats.norm(job.masters["flat"][0], self.opened)
+        if (norm := self.norm_of(job)) is not None:
+            arguments["flat"]["normalise"] = norm
         done = calibrate(frames, **arguments)
         self.note([*messages, *noise_unknown(self.plan.config, frames, done)])
         return done
 
+    def norm_of(self, job: Job) -> float | None:
+        """What the flat of a job is divided by, where the detectors of a mosaic share one norm."""
+        flats = job.masters.get("flat", ())
+        return self.flats.norm(flats[0], self.opened) if flats and self.flats.wanted else None
+
     def note(self, messages: Iterable[str]) -> None:
         """Show messages and keep them for the ledger, each once."""
         for message in messages:
+            self.said.append(message)
             if self.record.note(message):
                 self.watch.note(message)
 
     def _write(self, job: Job, kept: dict[int, str]) -> list[ProductEntry]:
-        calibrated = self.calibrated(job, self.raw(job.frames))
+        raw = self.raw(job.frames)
+        calibrated = self.calibrated(job, raw)
+        self.judge.frames(job, raw, None if job.kind == "science" else calibrated)
         if job.kind == "science":
-            (written,) = self._frames(calibrated, [job.name])
+            (written,) = self._frames(calibrated, [origin_of(self, job)])
             return [self._made(job, job.name, written, steps(calibrated))]
-        beside = self._keep(job, calibrated, kept) if kept else []
-        options = combine_arguments(getattr(self.plan.config.combine, job.kind))
-        master = combine(calibrated, **self.flats.scaled(job, calibrated, options))
-        master.attrs["inputs"] = [self.plan.relative(i) for i in job.frames]
-        path = self.folder / job.name
-        (written,) = to_fits(master, path, overwrite=True)
+        master = self.combined(job, calibrated, self.judge.asked)
+        path, origin = self.folder / job.name, origin_of(self, job)
+        (sink,) = to_fits(master, path, overwrite=True, compute=False, origin=origin)
+        written = self.judge.master(job, raw, master, path, sink)
         entry = self._made(job, job.name, written, steps(master))
-        if job.kind == "dark" and (message := self.pixels.see_dark(job, calibrated)):
-            self.note([message])
-        if job.kind == "bias":
-            self.note(noise_messages(self.raw(job.frames), job.name))
-        self.opened[job.name] = open_master(path).assign_attrs(file=job.name)
-        return [entry, *beside]
+        entry = replace(entry, origin=json.loads(origin.text()))
+        self.opened.add(job.name, path, written.checksum)
+        return [entry, *(self._keep(job, calibrated, kept) if kept else [])]
 
-    def _frames(self, calibrated: xr.Dataset, names: Sequence[str]) -> list[Written]:
+    def combined(
+        self, job: Job, calibrated: xr.Dataset, asked: Callable[[Options], Options] = dict
+    ) -> xr.Dataset:
+        """The master of calibrated frames, lazily; `asked` may ask `combine` for more."""
+        options = combine_arguments(getattr(self.plan.config.combine, job.kind))
+        options = asked(self.flats.scaled(job, calibrated, options))
+        master = combine(calibrated, **options)
+        master.attrs["inputs"] = [self.plan.relative(i) for i in job.frames]
+        master, message = self.pixels.with_unstable(job, calibrated, master)
+        self.note([message] if message else [])
+        return master
+
+    def _frames(self, calibrated: xr.Dataset, origins: Sequence[Origin]) -> list[Written]:
         """Write frames under their product names, all in one folder."""
-        folder = (self.folder / names[0]).parent
-        stems = [name.split("/", 1)[1].removesuffix(".fits") for name in names]
+        folder = (self.folder / origins[0].name).parent
+        stems = [origin.name.split("/", 1)[1].removesuffix(".fits") for origin in origins]
         planes, compress = self.settings.products, self.settings.compress
         return to_fits(
-            calibrated, folder, names=stems, planes=planes, compress=compress, overwrite=True
-        )
+            calibrated, folder, names=stems, planes=planes, compress=compress, overwrite=True,
+            origin=origins,
+        )  # fmt: skip
 
     def _keep(self, job: Job, calibrated: xr.Dataset, kept: dict[int, str]) -> list[ProductEntry]:
         """Write the calibrated frames of a master as well."""
-        written = self._frames(calibrated, [kept[i] for i in job.frames])
+        key = calibrated_key(self.plan, self.reuse.keys[job.name])
+        origins = [
+            replace(origin_of(self, job, name=kept[i], kind="calibrated", frames=(i,)), key=key)
+            for i in job.frames
+        ]
+        written = self._frames(calibrated, origins)
         entries = []
         for at, (i, file) in enumerate(zip(job.frames, written, strict=True)):
             done = steps(calibrated.isel(frame=[at]))
             entry = self._made(replace(job, frames=(i,)), kept[i], file, done)
-            entries.append(replace(entry, kind="calibrated"))
+            entries.append(replace(entry, kind="calibrated", key=key))
         return entries
-
-    def _kept_names(self, masters: Sequence[Job]) -> dict[int, str]:
-        """Where the calibrated frames of masters go."""
-        every = [i for job in masters for i in job.frames]
-        stems = frame_names(self.plan.table.iloc[every])
-        return {i: f"calibrated/{stem}.fits" for i, stem in zip(every, stems, strict=True)}
 
     def _made(self, job: Job, name: str, written: Written, done: list[Any]) -> ProductEntry:
         return ProductEntry(
-            name, job.kind, "made", inputs=self.record.inputs(job.frames, job.masters),
+            name, job.kind, "made",
+            inputs=self.record.inputs(job.frames, self.flats.masters_of(job)),
             masters=job.master_names, parameters={"steps": done}, checksum=written.checksum,
             size=written.size, rules=job.rules, figures=key_figures(*read_image(written.path)),
+            fingerprint=read_frame(written.path).fingerprint,
         )  # fmt: skip
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -13,64 +12,58 @@ import xarray as xr
 
 from daskcal.errors import DaskcalError, FrameError
 from daskcal.fits.write import Written
-from daskcal.frames.detector_names import safe_name
 from daskcal.frames.scratch import scratch_removed
 from daskcal.frames.steps import spelled_out
-from daskcal.masters.groups import Readout
 from daskcal.night.jobs import Job
 from daskcal.night.ledger import ProductEntry
-from daskcal.night.plan import Plan
-from daskcal.zarr import to_zarr
+from daskcal.night.origins import origin_of
+from daskcal.night.targets import as_one
+from daskcal.zarr import store_fingerprint, to_zarr
 
 if TYPE_CHECKING:
     from daskcal.night.run import Run
 
 
-def store_jobs(plan: Plan, jobs: Sequence[Job]) -> dict[str, list[Job]]:
-    """The science frames of each store, by its name; a detector read in two ways has two."""
-    groups: dict[Readout, list[Job]] = {}
-    for job in jobs:
-        readout = Readout.of_row(plan.table.iloc[job.frames[0]])
-        groups.setdefault(readout, []).append(job)
-    taken: set[str] = set()
-    named = {}
-    for readout, together in groups.items():
-        stem = safe_name(readout.detector) if readout.detector else "frames"
-        name, number = stem, 1
-        while name.casefold() in taken:
-            number += 1
-            name = f"{stem}_{number}"
-        taken.add(name.casefold())
-        named[f"science/{name}.zarr"] = together
-    return named
-
-
-def make_store(run: Run, name: str, jobs: list[Job]) -> None:
-    """Calibrate the frames of `jobs`, and write them to one store.
+def make_store(run: Run, job: Job, parts: Sequence[Job]) -> None:
+    """Calibrate the frames of a store, those of `parts`, and write it.
 
     A frame that cannot be calibrated or read is left out of it, with the reason.
     """
-    begin = time.perf_counter()
-    run.watch.begin(name)
-    ready = []
-    for job in jobs:
-        trouble = run.trouble(job, job.frames)
-        if trouble is None:
-            ready.append(job)
-        else:
-            run.record.unmade.update(dict.fromkeys(job.frames, f"{job.name}: {trouble.reason}"))
+    run.begin(job.name)
+    ready = [part for part in ready_parts(run, parts) if _is_fit(run, replace(part, name=job.name))]
     with scratch_removed():
-        entry, ready = _attempt(run, name, ready)
-    entry = replace(entry, seconds=round(time.perf_counter() - begin, 3))
-    run.record.add(entry, [i for job in ready for i in job.frames])
-    run.watch.end(name, f"{entry.status} {entry.reason}".rstrip())
+        entry, ready = _attempt(run, job.name, ready)
+    run.done(job, [entry], [i for part in ready for i in part.frames])
+
+
+def ready_parts(run: Run, parts: Sequence[Job]) -> list[Job]:
+    """Those that can be begun; why the frames of others cannot be used is noted."""
+    ready = []
+    for part in parts:
+        trouble = run.trouble(part, run.record.left(part.frames))
+        if trouble is None:
+            ready.append(part)
+        else:
+            run.record.unmade.update(dict.fromkeys(part.frames, f"{part.name}: {trouble.reason}"))
+    return ready
+
+
+def _is_fit(run: Run, job: Job) -> bool:
+    """Whether the frame of a job can be used; the record knows why not."""
+    try:
+        run.judge.frames(job, run.raw(job.frames))
+    except FrameError as error:
+        if run.record.blame(error, job.frames) is None:
+            raise
+        return False
+    return True
 
 
 def _attempt(run: Run, name: str, ready: list[Job]) -> tuple[ProductEntry, list[Job]]:
     """The store's entry, made or not, and the jobs whose frames are in it."""
     while ready:
         try:
-            joined = _joined(run, ready)
+            joined = _joined(run, name, ready)
             written = to_zarr(joined, run.folder / name, overwrite=True)
             return _made(run, name, ready, joined, written), ready
         except FrameError as error:
@@ -86,32 +79,22 @@ def _attempt(run: Run, name: str, ready: list[Job]) -> tuple[ProductEntry, list[
 def _made(
     run: Run, name: str, jobs: list[Job], joined: xr.Dataset, written: Written
 ) -> ProductEntry:
-    store = _as_one(name, jobs)
+    store = as_one(name, jobs)
     done = list(dict.fromkeys(joined["calibration"].values.tolist()))
     return ProductEntry(
         name, "science", "made", inputs=run.record.inputs(store.frames, store.masters),
         masters=store.master_names, parameters={"steps": [json.loads(text) for text in done]},
         checksum=written.checksum, size=written.size, rules=store.rules,
+        fingerprint=store_fingerprint(written.path),
     )  # fmt: skip
 
 
 def _not_made(run: Run, name: str, jobs: list[Job], reason: str) -> ProductEntry:
-    return run.record.not_made(_as_one(name, jobs), "failed", reason)
+    return run.record.not_made(as_one(name, jobs), "failed", reason)
 
 
-def _as_one(name: str, jobs: list[Job]) -> Job:
-    """The jobs of a store as one: all their frames, masters and rules."""
-    masters: dict[str, tuple[str, ...]] = {}
-    for job in jobs:
-        for kind, names in job.masters.items():
-            masters[kind] = tuple(dict.fromkeys((*masters.get(kind, ()), *names)))
-    frames = tuple(i for job in jobs for i in job.frames)
-    matches = tuple(dict.fromkeys(match for job in jobs for match in job.matches))
-    return Job(name, "science", frames, masters, matches=matches)
-
-
-def _joined(run: Run, jobs: list[Job]) -> xr.Dataset:
-    """The calibrated frames of several jobs as one Dataset; what was done is a coordinate."""
+def _joined(run: Run, name: str, jobs: list[Job]) -> xr.Dataset:
+    """The calibrated frames of several jobs as one Dataset, with what was done as coordinates."""
     raw = run.raw([i for job in jobs for i in job.frames])
     parts, at = [], 0
     for job in jobs:
@@ -119,12 +102,19 @@ def _joined(run: Run, jobs: list[Job]) -> xr.Dataset:
         at += len(job.frames)
         done = _calibrated(run, job, frames)
         text = json.dumps([json.loads(record.to_json()) for record in spelled_out(done)])
-        column = np.full(len(job.frames), text, dtype=object)
-        parts.append(done.assign_coords(calibration=("frame", column)))
+        origin = origin_of(run, job, name=name).text()
+        parts.append(
+            done.assign_coords(calibration=_each(job, text), provenance=_each(job, origin))
+        )
     return xr.concat(
         _alike(parts), dim="frame", join="exact", combine_attrs="drop_conflicts",
         data_vars="all", coords="different", compat="equals",
     )  # fmt: skip
+
+
+def _each(job: Job, text: str) -> tuple[str, np.ndarray]:
+    """A text for each frame of a job."""
+    return "frame", np.full(len(job.frames), text, dtype=object)
 
 
 def _calibrated(run: Run, job: Job, frames: xr.Dataset) -> xr.Dataset:

@@ -26,6 +26,7 @@ class Shot:
     gain: float
     rdnoise: float
     dither: tuple[float, float]
+    days: int = 0
 
     @property
     def stem(self) -> str:
@@ -46,7 +47,7 @@ class Shot:
     def start(self) -> datetime:
         """UTC at which the exposure starts."""
         first = datetime.fromisoformat(self.series.start).replace(tzinfo=UTC)
-        return first + timedelta(seconds=self.series.cadence * self.index)
+        return first + timedelta(days=self.days, seconds=self.series.cadence * self.index)
 
     @property
     def temperature(self) -> float:

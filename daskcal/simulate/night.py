@@ -6,19 +6,19 @@ import math
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-from astropy.io import fits
 
 from daskcal.errors import ArgumentError, OutputError, choose
 from daskcal.simulate.cameras import CAMERAS, Camera, Geometry
 from daskcal.simulate.config import config_text
 from daskcal.simulate.detector import CR, FULL_SCALE, SATURATED, Readout, make_detector, row_drift
 from daskcal.simulate.exposure import expected_light
+from daskcal.simulate.faults import Fault, chosen_faults
 from daskcal.simulate.headers import Shot, make_header
 from daskcal.simulate.mosaic import make_mosaic
 from daskcal.simulate.sky import Stars, cosmic_count, make_cosmics, make_stars
@@ -73,6 +73,8 @@ def simulate_night(
     n_flat: int | None = None,
     n_science: int | None = None,
     n_cosmics: int | None = None,
+    days: int = 0,
+    faults: Mapping[str, str | Sequence[str]] | None = None,
     overwrite: bool = False,
 ) -> SimulatedNight:
     """Make a night of raw frames whose truth is known.
@@ -103,6 +105,11 @@ def simulate_night(
         science frames of each filter and exposure.
     n_cosmics : int, optional
         Cosmic rays in every dark and science frame; by default in proportion to area and exposure.
+    days : int
+        How many nights later it is than the camera's own: another night of the same detector.
+    faults : mapping of str to str or sequence of str, optional
+        What is wrong with which frames: a word of `FAULTS` to globs of file names without suffix,
+        as in ``{"light-leak": "n0004", "cloud": "n030[2-5]"}``. Not for a mosaic.
     overwrite : bool
         Replace an earlier simulated night in `out`. Other files there are never touched.
 
@@ -120,6 +127,9 @@ def simulate_night(
     counts = {"bias": n_bias, "dark": n_dark, "flat": n_flat, "science": n_science}
     _check_count("seed", seed)
     _check_count("n_cosmics", n_cosmics)
+    _check_count("days", days)
+    if faults and model.chips:
+        raise ArgumentError(f"faults are planted in frames of one detector, not of {camera!r}")
     for kind, count in counts.items():
         _check_count(f"n_{kind}", count)
     _check_number("sky", sky, above=False)
@@ -133,10 +143,12 @@ def simulate_night(
         gain=model.gain if gain is None else float(gain),
         rdnoise=model.rdnoise if rdnoise is None else float(rdnoise),
         n_cosmics=n_cosmics,
+        days=days,
     )
     shots = tuple(maker.plan(counts))
     if not shots:
         raise ArgumentError("all of n_bias, n_dark, n_flat and n_science are 0: nothing to make")
+    maker = replace(maker, faults=chosen_faults(faults or {}, [shot.stem for shot in shots]))
     return _write_night(Path(out), maker, shots, overwrite=overwrite)
 
 
@@ -151,8 +163,12 @@ class Maker:
     gain: float
     rdnoise: float
     n_cosmics: int | None
+    days: int = 0
+    faults: Mapping[str, Fault] = field(default_factory=dict)
 
     def rng(self, *key: int) -> np.random.Generator:
+        if self.days:  # the first night has the numbers that it always had
+            key = (*key, self.days)
         return np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=key))
 
     def plan(self, counts: Mapping[str, int | None]) -> Iterator[Shot]:
@@ -169,7 +185,7 @@ class Maker:
                 dy, dx = self.rng(_STARS, position, index).uniform(-reach, reach, 2)
                 yield Shot(
                     self.camera, self.geometry, series, index, number,
-                    self.gain, self.rdnoise, (float(dy), float(dx)),
+                    self.gain, self.rdnoise, (float(dy), float(dx)), self.days,
                 )  # fmt: skip
 
     def stars(self, rng: np.random.Generator) -> Stars:
@@ -213,8 +229,10 @@ def _write_night(
             shutil.rmtree(work, ignore_errors=True)
     except OSError as error:
         raise OutputError(f"{out}: the simulated night cannot be written: {error}") from error
-    files = tuple(out / "raw" / (shot.stem + maker.camera.suffix) for shot in shots)
-    return SimulatedNight(out / "raw", config, out / "truth", files)
+    raw = out / "raw"
+    named = [shot.stem + maker.camera.suffix for shot in shots]
+    files = (*named, *sorted(simulated_files(out)[1].difference(named)))  # copies come last
+    return SimulatedNight(raw, config, out / "truth", tuple(raw / name for name in files))
 
 
 def _occupied(out: Path, *, overwrite: bool) -> list[Path]:
@@ -257,7 +275,8 @@ def _make_frames(work: Path, maker: Maker, shots: tuple[Shot, ...]) -> None:
     stars = maker.stars(maker.rng(_STARS))
     # random numbers are drawn without Python's lock, so threads share the work
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        taken = list(pool.map(lambda shot: _take(shot, maker, readout, stars, raw, frames), shots))
+        taken = pool.map(lambda shot: _take(shot, maker, readout, stars, raw, frames), shots)
+        files = [file for of_shot in taken for file in of_shot]
     facts = {
         "camera": maker.camera.name,
         "seed": maker.seed,
@@ -265,13 +284,13 @@ def _make_frames(work: Path, maker: Maker, shots: tuple[Shot, ...]) -> None:
         "gain": maker.gain,
         "rdnoise": maker.rdnoise,
     }
-    write_facts(frames.parent, facts, taken)
+    write_facts(frames.parent, facts, files)
 
 
 def _take(
     shot: Shot, maker: Maker, readout: Readout, stars: Stars, raw: Path, truth: Path
-) -> TrueFrame:
-    """Take one frame: write it and its truth."""
+) -> list[TrueFrame]:
+    """Take one frame: write it and its truth; a faulty one may be there twice."""
     series, detector, geometry = shot.series, readout.detector, maker.geometry
     rng = maker.rng(_FRAME, maker.camera.series.index(series), shot.index)
     drift = row_drift(maker.camera, geometry.ny, rng)
@@ -280,9 +299,10 @@ def _take(
     sky = maker.sky_of(shot)
     flat_level = series.level(shot.index) if series.kind == "flat" else 0.0
     image, expected = expected_light(shot, detector, stars, sky, flat_level * maker.gain)
+    fault = maker.faults.get(shot.stem, Fault(""))
+    expected = fault.light(expected, detector.dark, shot)
     values = readout.read(expected, cosmics, drift, rng)
-    name = shot.stem + maker.camera.suffix
-    fits.PrimaryHDU(values, make_header(shot)).writeto(raw / name)
+    written = fault.write(raw / (shot.stem + maker.camera.suffix), values, make_header(shot))
     if series.kind in ("dark", "science"):
         mask = detector.defects.copy()
         mask[values[:, geometry.kept_columns] == FULL_SCALE] |= SATURATED
@@ -291,8 +311,8 @@ def _take(
         if image is not None:
             image[geometry.ny - geometry.top :] = np.nan
         write_frame(truth, shot.stem, image, mask)
-    return TrueFrame(
-        file=name,
+    facts = TrueFrame(
+        file="",
         kind=series.kind,
         filter=series.filter,
         exptime=shot.exptime,
@@ -300,7 +320,9 @@ def _take(
         sky=sky,
         flat_level=flat_level,
         n_cosmics=n_cosmics,
+        fault=fault.kind,
     )
+    return [replace(facts, file=path.name) for path in written]
 
 
 def _checked_size(size: tuple[int, int] | None) -> tuple[int, int] | None:

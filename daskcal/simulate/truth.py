@@ -40,6 +40,8 @@ class TrueFrame:
         Cosmic rays planted.
     detector : str
         The chip of a mosaic; "" for others.
+    fault : str
+        What is wrong with it; "" for nothing.
     """
 
     file: str
@@ -51,6 +53,7 @@ class TrueFrame:
     flat_level: float
     n_cosmics: int
     detector: str = ""
+    fault: str = ""
 
     @property
     def stem(self) -> str:

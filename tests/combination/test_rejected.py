@@ -158,6 +158,9 @@ def test_the_cube_and_the_counts_say_the_same(name, n):
     assert not (cube & ~good).any()
     share = cube.sum(axis=(1, 2)) / good.sum(axis=(1, 2))
     np.testing.assert_array_equal(found.rejected_fraction, share)
+    alone = combine(frames, reject=name, rejected="fraction")
+    assert "rejected" not in alone
+    np.testing.assert_array_equal(alone.rejected_fraction, share)
     assert found.input.values.tolist() == frames.path.values.tolist()
     kept = np.ma.array(frames.image.values.astype(float), mask=~good | cube)
     np.testing.assert_allclose(found.image, kept.mean(axis=0).filled(np.nan), rtol=1e-6)
@@ -305,7 +308,7 @@ def test_results_that_are_computed_together_read_each_pixel_once():
         ({"grow": "2"}, "grow='2'"),
         ({"grow": 1, "reject": None}, "needs a rejection"),
         ({"rejected": True, "reject": "none"}, "needs a rejection"),
-        ({"rejected": 1}, "rejected=1 should be True or False"),
+        ({"rejected": 1}, "rejected=1 should be True, False or 'fraction'"),
         ({"n_keep": -1}, "n_keep=-1"),
         ({"n_keep": 1.0}, "n_keep=1.0"),
         ({"n_keep": 10}, "more than there are frames"),

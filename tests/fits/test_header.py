@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from daskcal.fits.content import kind, unpack
 from daskcal.fits.hdus import PlainBytes, UnpackedBytes, walk
-from daskcal.fits.header import card_comments, find_end, parse
+from daskcal.fits.header import CardComments, find_end, parse
 
 
 def padded(*cards):
@@ -228,4 +228,4 @@ def test_cards_handed_on_never_fail_at_writing(parts):
 
 def test_comments_of_cards():
     cards = parse(padded("GAIN    =  1 / DCS GAIN INDEX", "TEXT    = 'a / b' / of it", "X = 1"))
-    assert card_comments(cards.text) == {"GAIN": "DCS GAIN INDEX", "TEXT": "of it"}
+    assert CardComments(cards.text) == {"GAIN": "DCS GAIN INDEX", "TEXT": "of it"}

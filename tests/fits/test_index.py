@@ -52,7 +52,7 @@ def opened(monkeypatch):
 
 def test_a_second_scan_opens_no_file_and_finds_the_same(cache, night, opened):
     first = scan(night)
-    assert len(opened) == 7
+    assert sorted(set(opened)) == sorted(path.name for path in night.iterdir())
     opened.clear()
     second = scan(night)
     assert opened == []
@@ -60,6 +60,27 @@ def test_a_second_scan_opens_no_file_and_finds_the_same(cache, night, opened):
     assert [dict(f.header) for f in second.frames] == [dict(f.header) for f in first.frames]
     assert pickle.loads(pickle.dumps(second.frames)) == first.frames
     assert (len(first.frames), len(first.unreadable), first.ignored) == (4, 2, 1)
+
+
+@pytest.mark.parametrize("order", [(False, True), (True, False)])
+def test_frames_that_were_opened_are_known_to_a_plan_and_the_other_way_round(
+    cache, night, opened, order
+):
+    scan(night, detectors=order[0])
+    opened.clear()
+    scan(night, detectors=order[1])
+    assert set(opened) <= {"bad.fits", "mosaic.fits"}  # more than one image, or none
+    opened.clear()
+    for detectors in order:
+        assert scan(night, detectors=detectors) == scan(night, detectors=detectors, index=False)
+    assert len(opened) == 14
+
+
+def test_one_image_of_real_files_is_the_same_by_either_way(realdata, cache):
+    folder = realdata(".")
+    plain = scan(folder, index=False)
+    for _ in range(2):
+        assert scan(folder) == plain
 
 
 def test_what_changed_and_another_hdu_are_read_again(cache, night, opened):
@@ -113,7 +134,7 @@ def test_a_damaged_index_never_fails_a_scan(damage, cache, night, opened, caplog
     opened.clear()
     with caplog.at_level(logging.WARNING, logger="daskcal"):
         assert scan(night) == first
-    assert len(opened) == 7
+    assert sorted(set(opened)) == sorted(path.name for path in night.iterdir())
     assert caplog.records or damage == "version"
     if damage not in ("folder", "schema"):
         opened.clear()

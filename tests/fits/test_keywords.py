@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daskcal.errors import ArgumentError
-from daskcal.fits import DEFAULT_KEYWORDS, Keywords, card_comments, normalise, scan
+from daskcal.fits import DEFAULT_KEYWORDS, CardComments, Keywords, normalise, scan
 
 
 def value(name, comments=None, keywords=DEFAULT_KEYWORDS, **header):
@@ -320,5 +320,5 @@ def test_no_header_is_too_odd(header):
 )
 def test_real_headers(name, path, expected, realdata):
     frame = scan(realdata(name) / path, index=False).frames[0]
-    values = normalise(frame.header, comments=card_comments(frame.cards))
+    values = normalise(frame.header, comments=CardComments(frame.cards))
     assert {key: getattr(values, key) for key in expected} == expected

@@ -300,6 +300,26 @@ def test_data_that_changed_on_disk_are_found(
     assert os.listdir(tmp_path) == []
 
 
+def test_compressed_data_that_changed_on_disk_are_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.fsync
+
+    def flip_a_bit(handle: int) -> None:
+        real(handle)
+        path = os.readlink(f"/proc/self/fd/{handle}")
+        if path.endswith(".sum"):
+            with open(path, "r+b") as file:
+                file.seek(-2000, os.SEEK_END)
+                file.write(b"\x55")
+
+    monkeypatch.setattr(write.os, "fsync", flip_a_bit)
+    sink = fits_sink(tmp_path / "a.fits", one(lazy(array("f4"), 5)), compress="rice")
+    with pytest.raises(OutputError, match="read back differs"):
+        sink.compute()
+    assert os.listdir(tmp_path) == []
+
+
 def test_tasks_may_run_twice(tmp_path: Path) -> None:
     path = tmp_path / "a.fits"
     sink = fits_sink(path, planes())

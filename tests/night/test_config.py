@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,9 @@ from pydantic import BaseModel, ValidationError
 
 from daskcal.errors import ConfigError, UnknownKeywordError
 from daskcal.fits.keywords import DEFAULT_KEYWORDS, TYPES
+from daskcal.masters.rules import KeywordRule
 from daskcal.night.config import camera_names, load_camera, load_config, parse_section
+from daskcal.night.config_gates import Gates
 from daskcal.night.config_keys import Amplifier, ClassifyRule, FrameType, NightConfig
 from daskcal.night.template import template
 
@@ -70,7 +73,8 @@ class TestTemplate:
     def test_has_every_key(self) -> None:
         values = tomllib.loads(template())
         missing = [key for key, there in keys(values, NightConfig()) if not there]
-        assert missing == ["instrument.amplifiers", "classify"]  # lists: shown as examples
+        lists = ["instrument.amplifiers", "classify", "match.keywords", "pin", "bad"]
+        assert missing == lists  # shown as examples
         for name in (*ClassifyRule.model_fields, *Amplifier.model_fields):
             assert f"\n# {name} = " in template()
 
@@ -78,22 +82,48 @@ class TestTemplate:
         for table in {*tables(NightConfig), ClassifyRule, Amplifier}:
             assert table.__doc__
             for name, field in table.model_fields.items():
-                if name not in ("amplifiers", "classify") and (
-                    table is not NightConfig or name == "extends"
+                if name not in ("amplifiers", "classify", "keywords") and (
+                    table not in (NightConfig, Gates) or name in ("extends", "datasum")
                 ):
                     assert field.description, f"{table.__name__}.{name}"
                     assert field.description.endswith((".", "'")), f"{table.__name__}.{name}"
 
     def test_its_examples_are_valid(self, tmp_path: Path) -> None:
-        text = template().replace("# [[classify]]", "[[classify]]")
-        shown = ("when", "files", "imagetyp", "flat_kind", "filter", "exptime", "FLATFIELD")
-        for name in shown:
-            assert f"\n# {name} = " in text
-            text = text.replace(f"\n# {name} = ", f"\n{name} = ")
+        lines = template().splitlines()
+        shown = ("classify", "match", "pin", "bad", "keywords", "types")
+        table, text = "", ""
+        for line in lines:
+            title = re.match(r"(?:# \[)?\[(\w+)", line)
+            table = title[1] if title else table
+            text += re.sub(r"^# (\[\[|\w+ = )", r"\1" if table in shown else r"# \1", line) + "\n"
         config = load_config(written(tmp_path, text))
         assert config.classify[0].when == "OBSTYPE == 'DARK' and EXPTIME == 0"
         assert config.keywords == {"exptime": ("EXPOSURE",)}
         assert config.types == {"FLATFIELD": "flat"}
+        assert config.match.keywords[0].rule() == KeywordRule("ROTANGLE")
+        assert config.pin[0].flat == "masters/flat_V.fits"
+        assert config.bad[0].reason == "light leak"
+
+
+class TestPinsAndBads:
+    @pytest.mark.parametrize(
+        ("text", "says"),
+        [
+            ("[[pin]]\nwhen = \"object == 'M67'\"", "a pin needs a master: give 'bias'"),
+            ("[[pin]]\nflat = 'flat_V'\nwhen = 'a ='", "cannot read the condition"),
+            ("[[pin]]\nflats = 'flat_V'", "did you mean 'flat'"),
+            ("[[bad]]\nfile = 'x.fits'", "bad[0].reason: is missing"),
+            ("[[bad]]\nfile = ' '\nreason = 'x'", "'file' is empty"),
+            ("[[match.keywords]]\nkeyword = 'rotangle'", "headers' own are in upper case"),
+            ("[[match.keywords]]\nkeyword = 'A=B'", "no header keyword"),
+            ("[[match.keywords]]\nkeyword = 'A'\nmasters = ['flats']", "expected a list of 'bias'"),
+            ("[[match.keywords]]\nkeyword = 'A'\n[[match.keywords]]\nkeyword = 'A'", "given twice"),
+        ],
+    )
+    def test_what_cannot_be(self, text: str, says: str, tmp_path: Path) -> None:
+        with pytest.raises(ConfigError) as caught:
+            load_config(written(tmp_path, text))
+        assert says in str(caught.value)
 
 
 def test_words_are_those_of_the_keyword_table(tmp_path: Path) -> None:

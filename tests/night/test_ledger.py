@@ -73,7 +73,7 @@ def test_same_ledger_same_bytes_and_readable(tmp_path):
     products = (dataclasses.replace(FULL.products[0], parameters=turned), FULL.products[1])
     two = dataclasses.replace(FULL, products=products)
     assert write_ledger(two, tmp_path / "2.json").read_text() == one
-    assert one.count("\n") > 50
+    assert one.count("\n") > 20  # a line for each frame, each product and so on
     assert "g′" in one
 
 

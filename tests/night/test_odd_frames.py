@@ -44,7 +44,7 @@ def test_a_dead_flat_costs_itself(tmp_path: Path) -> None:
     header = small_night.header("flat", 2.0, minute=40, filter="V")
     fits.writeto(raw / "flat_V_0.fits", dead, header, overwrite=True)
     ledger = reduce_night(raw, tmp_path / "out")
-    assert statuses(ledger)["flat_V_0.fits"] == "failed"
+    assert statuses(ledger)["flat_V_0.fits"] == "skipped"
     assert product(ledger, "masters/flat_V.fits").status == "made"
     assert len([i for i in product(ledger, "masters/flat_V.fits").inputs if i.role == "frame"]) == 2
     assert product(ledger, "science/m67_V_0.fits").status == "made"
@@ -62,7 +62,7 @@ def test_too_few_frames_are_left_for_a_master(tmp_path: Path) -> None:
     assert "min_frames = 3" in lost.reason
     assert product(ledger, "science/m67_V_0.fits").status == "missing"
     assert product(ledger, "science/m67_B_0.fits").status == "made"
-    assert statuses(ledger)["flat_V_0.fits"] == "failed"
+    assert statuses(ledger)["flat_V_0.fits"] == "skipped"
 
 
 def test_bad_pixels_do_not_enter_the_scale_of_a_flat(tmp_path: Path) -> None:

@@ -101,6 +101,30 @@ def test_products_open(nights: Callable[[str], Night], name: str) -> None:
             assert not (ccd.uncertainty.array < 0).any(), product
 
 
+@pytest.mark.parametrize("name", SETS)
+def test_gates_are_quiet(nights: Callable[[str], Night], name: str) -> None:
+    """But for Lowell's read noise, which is not the header's."""
+    gates = nights(name).ledger.gates
+    assert [g.name for g in gates if g.verdict != "pass"] == ["read_noise"] * (name == "lowell")
+    assert max((g.value for g in gates if g.name == "outliers"), default=0) < 0.002
+    for gate in gates:
+        if gate.name == "frame_level":
+            assert abs(gate.value) < 0.4 * gate.high
+
+
+def test_frames_that_jump_are_named(realdata: Callable[[str], Path], tmp_path: Path) -> None:
+    """Of TIRCAM2's frames most jump in level: no majority is sound, and the gates only warn."""
+    lines = (HERE / "tircam2.toml").read_text().splitlines()
+    config = tmp_path / "all.toml"
+    config.write_text("\n".join(line for line in lines if not line.startswith("exclude")))
+    night = run(realdata(SETS["tircam2"]), tmp_path / "out", config)
+    assert {g.verdict for g in night.ledger.gates} == {"pass", "warn"}
+    found = {g.frame for g in night.ledger.gates if g.verdict == "warn"}
+    assert found >= {"bias_1.fits", "bias_2.fits", "bias_3.fits"}
+    assert any(name.startswith("flats") for name in found)
+    assert "no majority" in night.text
+
+
 @pytest.mark.skipif(shutil.which("fitsverify") is None, reason="fitsverify is not installed")
 @pytest.mark.parametrize("name", SETS)
 def test_products_are_fitsverify_clean(nights: Callable[[str], Night], name: str) -> None:

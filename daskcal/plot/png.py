@@ -1,4 +1,4 @@
-"""Pictures of frames for people: percentile-stretched PNGs and small histograms."""
+"""Pictures of frames for people: percentile-stretched PNGs."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import io
 import math
 import os
 import warnings
-from collections.abc import Iterable, Sequence
-from html import escape
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ UNDEFINED_COLOUR = (74, 106, 142)  # where no good pixel lies; a muted blue, nev
 _UNDEFINED = 255  # its palette index; greys take 0 to 254
 _OUTLIER = 10.0  # median absolute deviations from the median: not part of the stretch
 _HISTOGRAM_SAMPLE = 1_000_000
+_BAND = 1 << 19  # pixels that are averaged at once
 
 Source = str | os.PathLike[str] | np.ndarray
 
@@ -95,7 +95,7 @@ def picture(
     if max_size < 1:
         raise ArgumentError(f"max_size={max_size} is not at least 1 pixel")
     values = _averaged(image, mask, math.ceil(max(image.shape) / max_size))
-    return _png(_rendered(values, percent, stretch))
+    return _png(rendered(values, percent, stretch))
 
 
 @strict_keywords
@@ -122,78 +122,10 @@ def side_by_side(
     loaded = [(*_checked(*_load(source, None)), title) for source, title in images]
     block = math.ceil(max(max(image.shape) for image, _, _ in loaded) / max_size)
     panels = [
-        (_rendered(_averaged(image, mask, block), percent, stretch).convert("RGB"), title)
+        (rendered(_averaged(image, mask, block), percent, stretch).convert("RGB"), title)
         for image, mask, title in loaded
     ]
     return write_atomically(out, _png(_row_of(panels)))
-
-
-def contact_sheet(
-    images: Iterable[tuple[np.ndarray, np.ndarray | None]], count: int, *, max_size: int = 960
-) -> np.ndarray:
-    """Many images of about one shape as one array: averaged down, the first at the top left.
-
-    Parameters
-    ----------
-    images : iterable of (image, mask)
-        Taken one at a time, so that they need not all be in memory.
-    count : int
-        How many come.
-    max_size : int
-        Longest side of the sheet.
-
-    Returns
-    -------
-    array (rows, columns)
-        float64; NaN between images, and where there is no good pixel.
-    """
-    across = math.ceil(math.sqrt(count))
-    down = math.ceil(count / across)
-    side = max(1, max_size // across - 1)
-    sheet = np.full((down * (side + 1), across * (side + 1)), np.nan)
-    rows, columns = 1, 1
-    for i, (image, mask) in enumerate(images):
-        image, mask = _checked(image, mask)
-        small = _averaged(image, mask, math.ceil(max(image.shape) / side))
-        rows, columns = max(rows, small.shape[0]), max(columns, small.shape[1])
-        top, left = (down - 1 - i // across) * (side + 1), (i % across) * (side + 1)
-        sheet[top : top + small.shape[0], left : left + small.shape[1]] = small
-    return _closed_up(sheet, side + 1, rows + 1, columns + 1)
-
-
-def _closed_up(sheet: np.ndarray, cell: int, rows: int, columns: int) -> np.ndarray:
-    """The square cells of a sheet without the room that no image fills."""
-    down, across = sheet.shape[0] // cell, sheet.shape[1] // cell
-    cells = sheet.reshape(down, cell, across, cell)[:, :rows, :, :columns]
-    return cells.reshape(down * cells.shape[1], across * cells.shape[3])
-
-
-def histogram(image: np.ndarray, mask: np.ndarray | None = None, *, label: str = "") -> str:
-    """A small histogram of the good pixels as inline SVG, counts on a logarithmic axis.
-
-    It takes the colour of the text around it. Large images are sampled evenly.
-
-    Parameters
-    ----------
-    image, mask : arrays (rows, columns)
-        As for `picture`.
-    label : str
-        What it shows, for those who cannot see it.
-    """
-    values = good_sample(image, mask)
-    if not values.size:
-        return ""
-    middle = np.median(values)
-    low = np.percentile(values, 0.1, method="lower")
-    high = np.percentile(values, 99.9, method="higher")
-    if not high > low:
-        low, high = values.min(), values.max()
-    width = high - low
-    # a constant image is one bar in the middle
-    places = (values - low) / width if width > 0 else np.full(values.shape, 0.5)
-    counts, _ = np.histogram(places, bins=60, range=(0.0, 1.0))
-    at = (middle - low) / width if width > 0 else 0.5
-    return _svg(counts, (float(low), float(middle), float(high)), float(at), label)
 
 
 def good_sample(image: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
@@ -201,7 +133,7 @@ def good_sample(image: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray
     image, mask = _checked(image, mask)
     step = max(1, math.isqrt(image.size // _HISTOGRAM_SAMPLE))
     values = image[::step, ::step].astype(np.float64)
-    good = _defined(values)
+    good = defined(values)
     if mask is not None:
         good &= ~mask[::step, ::step]
     return values[good]
@@ -291,34 +223,57 @@ def _checked(image: np.ndarray, mask: np.ndarray | None) -> tuple[np.ndarray, np
     return image, mask
 
 
-def _defined(values: np.ndarray) -> np.ndarray:
+def defined(values: np.ndarray) -> np.ndarray[Any, np.dtype[np.bool_]]:
     """Where `values` are numbers, and small enough for sums and differences of them to be."""
+    if values.dtype.itemsize < 8:
+        return np.isfinite(values)
     return np.abs(values) < 1e300
 
 
 def _averaged(image: np.ndarray, mask: np.ndarray | None, block: int) -> np.ndarray:
     """Means of the good pixels of each block of `block` × `block`; NaN where there are none.
 
-    Blocks at the far edges may be smaller. Memory is that of a band of `block` rows.
+    Blocks at the far edges may be smaller. Memory is that of a band of rows.
     """
-    rows, columns = image.shape
-    starts = np.arange(0, columns, block)
-    result = np.full((math.ceil(rows / block), starts.size), np.nan)
-    for i in range(result.shape[0]):
-        band = slice(i * block, (i + 1) * block)
-        values = image[band].astype(np.float64)
-        good = _defined(values)
-        if mask is not None:
-            good &= ~mask[band]
-        values[~good] = 0.0
-        counts = np.add.reduceat(good.sum(axis=0), starts)
-        sums = np.add.reduceat(values.sum(axis=0), starts)
-        np.divide(sums, counts, out=result[i], where=counts > 0)
-    return result
+    height = max(1, _BAND // (block * image.shape[1])) * block
+    bands = [slice(at, at + height) for at in range(0, image.shape[0], height)]
+    means = [
+        block_means(image[band], None if mask is None else mask[band], block) for band in bands
+    ]
+    return np.concatenate(means)
 
 
-def _rendered(values: np.ndarray, percent: float, stretch: str) -> Image.Image:
-    """A palette picture of `values`, the first row at the bottom."""
+def block_means(
+    values: np.ndarray, mask: np.ndarray | None, block: int, tall: int | None = None
+) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Means of the good pixels of each block of an image or of a band of it; NaN without any.
+
+    Parameters
+    ----------
+    values, mask : arrays (rows, columns)
+        As for `picture`; the blocks at their far edges may be smaller.
+    block : int
+        Columns of a block.
+    tall : int, optional
+        Rows of a block, where it has others.
+    """
+    down, right = (
+        np.arange(0, length, step)
+        for length, step in zip(values.shape, (tall or block, block), strict=True)
+    )
+    good = defined(values)
+    if mask is not None:
+        good &= mask == 0
+    kept = np.where(good, values, 0).astype(np.float64, copy=False)
+    counts, sums = (
+        np.add.reduceat(np.add.reduceat(each, down, axis=0), right, axis=1)
+        for each in (good.astype(np.int64), kept)
+    )
+    return np.divide(sums, counts, out=np.full(sums.shape, np.nan), where=counts > 0)
+
+
+def rendered(values: np.ndarray, percent: float, stretch: str) -> Image.Image:
+    """A palette picture of `values`, NaN in a muted blue, the first row at the bottom."""
     choose("stretch", stretch, STRETCHES)
     if not 0 < percent <= 100:
         raise ArgumentError(f"percent={percent} is not above 0 and at most 100")
@@ -333,19 +288,24 @@ def _rendered(values: np.ndarray, percent: float, stretch: str) -> Image.Image:
     return result
 
 
+def has_undefined(picture: Image.Image) -> bool:
+    """Whether a picture that `rendered` made has places without a good pixel."""
+    return bool(picture.histogram()[_UNDEFINED])
+
+
 def _stretched(values: np.ndarray, percent: float, stretch: str) -> np.ndarray:
     """`values` between 0 (black) and 1 (white); a constant image is a middle grey."""
     from astropy.visualization import AsinhStretch, LinearStretch
 
-    low, high = _limits(values, percent)
+    low, high = grey_limits(values, percent)
     if not high > low:
         return np.full(values.shape, 0.5)
-    share = np.clip((values - low) / (high - low), 0, 1)
+    share = (np.clip(values, low, high) - low) / (high - low)
     curve = AsinhStretch(0.1) if stretch == "asinh" else LinearStretch()
     return np.asarray(curve(share))
 
 
-def _limits(values: np.ndarray, percent: float) -> tuple[float, float]:
+def grey_limits(values: np.ndarray, percent: float) -> tuple[float, float]:
     """The values shown black and white."""
     from astropy.visualization import PercentileInterval
 
@@ -381,25 +341,3 @@ def _row_of(panels: Sequence[tuple[Image.Image, str]]) -> Image.Image:
         canvas.paste(panel, (left, top + max(heights) - panel.height))
         left += width + margin
     return canvas
-
-
-def _svg(
-    counts: np.ndarray, ticks: tuple[float, float, float], middle_at: float, label: str
-) -> str:
-    """`counts` as bars on a logarithmic scale over an axis with its ends and the median."""
-    width, height = 240.0, 56.0
-    tops = height * (1 - np.log1p(counts) / np.log1p(counts.max()))
-    edges = np.linspace(0, width, counts.size + 1)
-    steps = "".join(f"V{top:.1f}H{edge:.0f}" for top, edge in zip(tops, edges[1:], strict=True))
-    low, middle, high = ticks
-    at = width * middle_at
-    text = f"{label or 'histogram'}: from {low:.6g} to {high:.6g}, median {middle:.6g}"
-    return (
-        f'<svg class="histogram" viewBox="0 0 {width:.0f} {height + 16:.0f}" role="img" '
-        f'aria-label="{escape(text)}">'
-        f'<path d="M0 {height:.0f}{steps}V{height:.0f}Z" fill="currentColor" opacity=".35"/>'
-        f'<path d="M0 {height:.0f}H{width:.0f}M{at:.1f} 0V{height:.0f}" '
-        'stroke="currentColor" stroke-width="1" fill="none"/>'
-        f'<g fill="currentColor" font-size="11"><text x="0" y="{height + 13:.0f}">{low:.5g}</text>'
-        f'<text x="{width:.0f}" y="{height + 13:.0f}" text-anchor="end">{high:.5g}</text></g></svg>'
-    )

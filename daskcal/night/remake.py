@@ -1,0 +1,349 @@
+"""Make a product again from what its header says, and see whether the bits are the same."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from daskcal.errors import ArgumentError, CalibrationError, OutputError
+from daskcal.fits import Frame
+from daskcal.fits.checksum import file_checksum
+from daskcal.fits.content import spool_folder
+from daskcal.frames.scratch import scratch_removed
+from daskcal.night.config import NightConfig
+from daskcal.night.jobs import Job
+from daskcal.night.near import Near, find_frames, read_origins
+from daskcal.night.origins import named_files, origin_of
+from daskcal.night.plan import Plan, instrument_of
+from daskcal.night.progress import Watch
+from daskcal.night.run import Run
+from daskcal.night.table import night_table
+from daskcal.products import to_fits
+from daskcal.provenance import Origin, UsedMaster, software
+from daskcal.strict import strict_keywords
+
+_NAMED = 5  # frames in a message
+
+
+@dataclass(frozen=True, slots=True)
+class Remade:
+    """A product that was made again.
+
+    Attributes
+    ----------
+    product : str
+        The file that was to be made again.
+    equal : bool
+        Whether every bit is the same.
+    path : str
+        The new file; "" where none was asked for.
+    checksums : tuple of str
+        SHA-256 of the product and of the new file.
+    remade : tuple of str
+        Masters that were not there and were made again first.
+    differences : tuple of str
+        What differs, a line for each HDU.
+    """
+
+    product: str
+    equal: bool
+    path: str
+    checksums: tuple[str, str]
+    remade: tuple[str, ...] = ()
+    differences: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        first = [f"{name}: was not there, and was made again" for name in self.remade]
+        if self.equal:
+            said = f"the same bits as were made again (SHA-256 {self.checksums[0]})"
+        else:
+            said = "NOT the same bits as were made again: " + "; ".join(self.differences)
+        new = [f"{self.path}: written"] if self.path else []
+        return "\n".join([*first, f"{self.product}: {said}", *new])
+
+
+@strict_keywords
+def rerun(
+    product: str | PathLike[str],
+    output: str | PathLike[str] | None = None,
+    *,
+    raw: str | PathLike[str] | None = None,
+    library: str | PathLike[str] | None = None,
+) -> Remade:
+    """Make a product again from its header, and compare the bits.
+
+    Its frames are found by name and content, its masters by checksum; a master that is not there is
+    made again first, where the night's ledger is.
+
+    Parameters
+    ----------
+    product : path
+        A FITS product of a night: a master, a science frame or a calibrated frame.
+    output : path, optional
+        Where to write the new file; it is compared and forgotten if not given.
+    raw : path, optional
+        Folder of the raw frames; that of the night's ledger if not given.
+    library : path, optional
+        The library that masters came from; that of the night's ledger if not given.
+
+    Returns
+    -------
+    Remade
+        Whether the bits are the same; ``print`` says it.
+
+    Raises
+    ------
+    FrameError
+        There is no such product, or it does not say what it was made of.
+    CalibrationError
+        Frames or masters are missing or changed, each of them named, or the software is another.
+    OutputError
+        `output` exists or cannot be written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import daskcal
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     night = daskcal.simulate_night(f"{folder}/raw", size=(32, 40))
+    ...     ledger = daskcal.reduce_night(night.folder, f"{folder}/out", night.config)
+    ...     daskcal.rerun(f"{folder}/out/masters/bias.fits").equal
+    True
+    """
+    path = Path(product)
+    origins = read_origins(path)
+    if path.is_dir():
+        raise ArgumentError(
+            f"{path} is a Zarr store; what can be made again is a FITS product (`daskcal why` "
+            "tells what the store was made of)"
+        )
+    origin = origins[0]
+    _require_same_software(path, origin)
+    near = Near.of(path, origin, raw, library)
+    target = None if output is None else _target(Path(output))
+    with _room(target) as folder:
+        maker = _Maker(near, folder)
+        new = maker.make(origin)
+        checksums = file_checksum(path), file_checksum(new)
+        equal = checksums[0] == checksums[1]
+        differences = () if equal else _differences(path, new)
+        if target is not None:
+            os.replace(new, target)
+    made = "" if target is None else str(target)
+    return Remade(str(path), equal, made, checksums, tuple(maker.remade), differences)
+
+
+def _require_same_software(path: Path, origin: Origin) -> None:
+    here = software(origin.config)
+    other = {
+        name: f"{name} {was} (here {here.get(name, 'not known')})"
+        for name, was in origin.software.items()
+        if here.get(name) != was
+    }
+    if other:
+        raise CalibrationError(
+            f"{path} cannot be made bit for bit here: it was made with {', '.join(other.values())};"
+            " install those versions"
+        )
+
+
+def _target(output: Path) -> Path:
+    if os.path.lexists(output):
+        raise OutputError(f"{output} exists; give another name, or remove it")
+    if not output.absolute().parent.is_dir():
+        raise OutputError(f"{output} cannot be written: there is no folder {output.parent}")
+    return output.absolute()
+
+
+@contextlib.contextmanager
+def _room(target: Path | None) -> Iterator[Path]:
+    """A folder for what is made, on the disk where it is to stay."""
+    where = spool_folder() if target is None else target.parent
+    with tempfile.TemporaryDirectory(prefix=".daskcal-rerun-", dir=where) as folder:
+        yield Path(folder)
+
+
+# --- making --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class _Plan(Plan):
+    """The plan of one product; frames are called as they were when it was made."""
+
+    called: tuple[str, ...]
+
+    def relative(self, i: int) -> str:
+        return self.called[i]
+
+
+@dataclass(frozen=True, slots=True)
+class _Job(Job):
+    """Its job, without what chose the masters."""
+
+    waived: bool = False
+
+    @property
+    def waives_exposure(self) -> bool:
+        """Whether the user chose its dark whatever the limits on exposure."""
+        return self.waived
+
+
+@dataclass
+class _Run(Run):
+    """A run of that plan: what other products decided is known."""
+
+    norm: float | None = None
+
+    def norm_of(self, job: Job) -> float | None:
+        return self.norm
+
+
+@dataclass
+class _Maker:
+    """Makes products from their origins, masters first."""
+
+    near: Near
+    folder: Path
+    remade: list[str] = field(default_factory=list)
+    found: dict[str, Path] = field(default_factory=dict)
+
+    def make(self, origin: Origin) -> Path:
+        """The file of a product, made again."""
+        self._require_masters(origin)
+        masters = {used.name: self._master(used) for used in origin.masters}
+        config = self._config(origin)
+        frames = self._frames(origin, config)
+        run = _Run(_plan(origin, config, frames), self.folder, Watch(), norm=origin.norm)
+        run.keys |= {used.name: used.key for used in origin.masters} | {origin.name: origin.key}
+        checksums = {used.name: used.checksum for used in origin.masters}
+        for name, path in masters.items():
+            run.opened.add(name, path, checksums[name])
+        (job,) = run.plan.jobs
+        target = self.folder / f"{len(self.found)}.fits"
+        with scratch_removed():
+            _write(run, job, origin, target)
+        return target
+
+    def _require_masters(self, origin: Origin) -> None:
+        """Refuse where a master is neither there nor known by the ledger; all are named."""
+        lacking = [
+            f"{used.name} (SHA-256 {used.checksum}): {trouble}"
+            for used in origin.masters
+            if used.checksum not in self.found
+            for path, trouble in [self.near.master(used)]
+            if path is None and self.near.recipe(used) is None
+        ]
+        if lacking:
+            raise CalibrationError(
+                f"{origin.name} cannot be made again: {'; '.join(lacking)}; put the masters beside "
+                "the product, or night.json, which says how to make them"
+            )
+
+    def _master(self, used: UsedMaster) -> Path:
+        """A master with the right checksum: as it is found, or made again."""
+        if used.checksum not in self.found:
+            path, trouble = self.near.master(used)
+            recipe = None if path else self.near.recipe(used)
+            if recipe is not None:
+                path = self._remade(used, recipe, trouble)
+            assert path is not None  # or `_require_masters` would have said so
+            self.found[used.checksum] = path
+        return self.found[used.checksum]
+
+    def _remade(self, used: UsedMaster, recipe: Origin, trouble: str) -> Path:
+        path = self.make(recipe)
+        if file_checksum(path) != used.checksum:
+            raise CalibrationError(
+                f"{used.name}: {trouble}; it was made again, and is not what it was: its SHA-256 "
+                f"is not {used.checksum}"
+            )
+        self.remade.append(used.name)
+        return path.rename(self.folder / f"{used.checksum}.fits")
+
+    def _config(self, origin: Origin) -> NightConfig:
+        """The config of a product, its files found by their content."""
+        values: dict[str, Any] = _copied(origin.config)
+        for table, key, dotted in named_files(values):
+            table[key] = str(self.near.file(dotted, table[key], origin.files.get(dotted, "")))
+        return NightConfig.model_validate(values)
+
+    def _frames(self, origin: Origin, config: NightConfig) -> list[Frame]:
+        located = find_frames(origin.frames, self.near.raw, instrument_of(config))
+        bad = [one for one in located if one.frame is None]
+        if bad and self.near.raw is None:
+            raise CalibrationError(
+                f"{self.near.product}: no folder of raw frames is known; give it with --raw (raw=)"
+            )
+        if bad:
+            said = "; ".join(f"{one.used.path}: {one.trouble}" for one in bad[:_NAMED])
+            more = f"; and {len(bad) - _NAMED} more" if len(bad) > _NAMED else ""
+            raise CalibrationError(f"{origin.name} cannot be made again: {said}{more}")
+        return [one.frame for one in located if one.frame is not None]
+
+
+def _copied(value: Any) -> Any:
+    return {k: _copied(v) for k, v in value.items()} if isinstance(value, dict) else value
+
+
+def _plan(origin: Origin, config: NightConfig, frames: Sequence[Frame]) -> _Plan:
+    kinds: dict[str, tuple[str, ...]] = {}
+    for used in origin.masters:
+        kinds[used.kind] = (*kinds.get(used.kind, ()), used.name)
+    of: Any = origin.treated_as
+    job = _Job(
+        origin.name, of, tuple(range(len(frames))), kinds, origin.scale_dark,
+        waived=origin.waives_exposure,
+    )  # fmt: skip
+    folder = Path(frames[0].source.path).parent
+    table = night_table(frames, config, folder)
+    table["imagetyp"] = origin.treated_as
+    for name in ("filter", "flat_kind"):  # which rules for names may have said, or the config
+        table[name] = str(origin.facts.get(name, ""))
+    table["detector"] = origin.detector
+    return _Plan(
+        folder=folder, config=config, frames=tuple(frames), table=table, unreadable=(), choices=(),
+        skipped={}, jobs=(job,), missing=(), messages=(),
+        called=tuple(used.path for used in origin.frames),
+    )  # fmt: skip
+
+
+def _write(run: Run, job: Job, origin: Origin, target: Path) -> None:
+    calibrated = run.calibrated(job, run.raw(job.frames))
+    if origin.kind in ("science", "calibrated"):
+        made_of = origin_of(run, job, name=origin.name, kind=origin.kind)
+        settings = run.settings
+        to_fits(
+            calibrated, target.parent, names=[target.stem], planes=settings.products,
+            compress=settings.compress, origin=made_of,
+        )  # fmt: skip
+    else:
+        to_fits(run.combined(job, calibrated), target, origin=origin_of(run, job))
+
+
+# --- comparing -----------------------------------------------------------------------------------
+
+
+def _differences(one: Path, other: Path) -> tuple[str, ...]:
+    """What differs between two products, HDU by HDU."""
+    from astropy.io import fits
+
+    lines = []
+    with fits.open(one) as mine, fits.open(other) as theirs:
+        names = [hdu.name for hdu in mine], [hdu.name for hdu in theirs]
+        if names[0] != names[1]:
+            return (
+                f"it has the HDUs {', '.join(names[0])}, and the new one {', '.join(names[1])}",
+            )
+        for a, b in zip(mine, theirs, strict=True):
+            if a.header.get("DATASUM") != b.header.get("DATASUM"):
+                lines.append(f"the pixels of {a.name}")
+            elif cards := {c.image for c in a.header.cards} ^ {c.image for c in b.header.cards}:
+                keys = sorted({card[:8].rstrip() for card in cards} - {"CHECKSUM"})
+                lines.append(f"the header of {a.name} ({', '.join(keys)})")
+    return tuple(lines) or ("bytes that no header tells of: the file was damaged",)

@@ -1,0 +1,327 @@
+"""Where work is done: which scheduler and workers, what they must have, and when they are lost."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import CancelledError
+from dataclasses import dataclass, field
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dask
+from dask.system import CPU_COUNT
+
+from daskcal.errors import ArgumentError, ClusterError, nearest
+from daskcal.strict import strict_keywords
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+WAIT = 60.0  # s for a scheduler to answer, for the first worker, and for one where all are gone
+LOCAL = "127.0.0.1"
+ALIKE = (
+    "python",
+    "daskcal",
+    "dask",
+    "distributed",
+    "numpy",
+    "numba",
+)  # or bits, or pickles, differ
+
+
+@contextlib.contextmanager
+@strict_keywords
+def cluster(
+    *,
+    workers: int | None = None,
+    scheduler: str | None = None,
+    scheduler_file: str | PathLike[str] | None = None,
+    slurm: str | None = None,
+    wait: float = WAIT,
+) -> Iterator[Client]:
+    """Workers for all that is computed meanwhile; without one, threads of this process compute.
+
+    Exactly one of the first four says which. Nothing listens beyond this machine unless the
+    scheduler that is named does.
+
+    Parameters
+    ----------
+    workers : int
+        So many processes of this machine, which share its cores.
+    scheduler : str
+        Address of a scheduler that runs: ``tcp://host:8786``, or ``tls://host:8786`` with the
+        certificates of Dask's own configuration (``distributed.comm.tls``).
+    scheduler_file : path
+        The file that a scheduler has left its address in (``dask scheduler --scheduler-file``).
+    slurm : str
+        Jobs of a batch system: a section of ``jobqueue`` in Dask's configuration, or a YAML file
+        with one; its ``daskcal-jobs`` is how many (1). A job that is lost is replaced.
+    wait : float
+        Seconds in which the scheduler must answer and a worker must be there, at first and
+        whenever all are lost.
+
+    Yields
+    ------
+    distributed.Client
+        Connected to a scheduler and workers that all have this version of daskcal, and of what
+        decides its bits.
+
+    Raises
+    ------
+    ArgumentError
+        Not exactly one of them, or one that says nothing.
+    ClusterError
+        No scheduler answers, no worker comes, or all are lost; a worker without daskcal, or with
+        another version of it.
+
+    Examples
+    --------
+    >>> with daskcal.cluster(workers=2) as client:                     # doctest: +SKIP
+    ...     ledger = daskcal.reduce_night("raw", "reduced")
+    """
+    given = {
+        "workers": workers,
+        "scheduler": scheduler,
+        "scheduler_file": scheduler_file,
+        "slurm": slurm,
+    }
+    chosen = {name: value for name, value in given.items() if value is not None}
+    if len(chosen) != 1:
+        said = ", ".join(chosen) or "none"
+        raise ArgumentError(f"give one of {', '.join(given)}; {said} is given")
+    _require_distributed()
+    with contextlib.ExitStack() as stack:
+        if workers is not None:
+            client = stack.enter_context(_own_workers(_count(workers)))
+        elif slurm is not None:
+            client = stack.enter_context(_slurm_jobs(slurm))
+        else:
+            client = stack.enter_context(_connected(scheduler, scheduler_file, wait))
+        _require_workers(client, wait)
+        require_alike(client)
+        watch = stack.enter_context(_Watch(client, wait))
+        try:
+            yield client
+        except (CancelledError, OSError) as error:
+            lost = watch.lost or _closed(client)
+            if not lost:
+                raise
+            raise ClusterError(f"{lost}; what is complete stays: run the same again") from error
+
+
+def _count(workers: int) -> int:
+    if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
+        raise ArgumentError(f"workers={workers!r} should be 1 or more")
+    return workers
+
+
+def _require_distributed() -> None:
+    try:
+        import distributed  # noqa: F401
+    except ImportError:
+        raise ClusterError(
+            "workers need dask.distributed, which is not installed: pip install "
+            "'daskcal[distributed]'"
+        ) from None
+
+
+# --- ways to a scheduler --------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _own_workers(n: int) -> Iterator[Client]:
+    from distributed import Client, LocalCluster
+
+    with (
+        LocalCluster(
+            n_workers=n,
+            threads_per_worker=max(1, CPU_COUNT // n),
+            host=LOCAL,
+            dashboard_address=f"{LOCAL}:0",
+        ) as own,
+        Client(own) as client,
+    ):
+        yield client
+
+
+@contextlib.contextmanager
+def _connected(
+    address: str | None, file: str | PathLike[str] | None, wait: float
+) -> Iterator[Client]:
+    from distributed import Client
+
+    name = address if file is None else f"the scheduler of {os.fspath(file)}"
+    if file is not None and not Path(file).is_file():
+        raise ClusterError(
+            f"{os.fspath(file)} is not there: 'dask scheduler --scheduler-file' writes it, to a "
+            "folder that all hosts share"
+        )
+    try:
+        client = Client(address, scheduler_file=file and os.fspath(file), timeout=wait)
+    except Exception as error:  # of sockets, of TLS, of addresses: each of its own class
+        raise ClusterError(
+            f"no scheduler can be reached at {name} within {wait:g} s: {_first_line(error)}; is "
+            f"it running, and is that its address?{_of_tls(address)}"
+        ) from error
+    with client:
+        yield client
+
+
+def _of_tls(address: str | None) -> str:
+    if address is None or not address.startswith("tls://"):
+        return ""
+    return " The certificates are those of distributed.comm.tls in Dask's configuration"
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
+@contextlib.contextmanager
+def _slurm_jobs(profile: str) -> Iterator[Client]:
+    try:
+        from dask_jobqueue import SLURMCluster
+    except ImportError:
+        raise ClusterError(
+            "SLURM needs dask-jobqueue, which is not installed: pip install 'daskcal[slurm]'"
+        ) from None
+    from distributed import Client
+
+    with _profile(profile) as (name, settings):
+        jobs = settings.get("daskcal-jobs", 1)
+        options = {"dashboard_address": f"{LOCAL}:0"} | dict(
+            settings.get("scheduler-options") or {}
+        )
+        try:
+            made = SLURMCluster(config_name=name, scheduler_options=options)
+        except (ValueError, TypeError) as error:
+            raise ClusterError(f"slurm={profile!r}: {_first_line(error)}") from error
+        with made, Client(made) as client:
+            made.adapt(minimum_jobs=jobs, maximum_jobs=jobs)  # `scale` does not replace lost jobs
+            yield client
+
+
+@contextlib.contextmanager
+def _profile(profile: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The name and the settings of a section of ``jobqueue``, read from a file if it names one."""
+    known = dict(dask.config.get("jobqueue", {}) or {})
+    name, what = profile, "is no such section"
+    if profile.endswith((".yaml", ".yml")):
+        own = _read_yaml(profile).get("jobqueue") or {}
+        name, what = next(iter(own), ""), "has not one section under jobqueue"
+        known = {**known, **own} if len(own) == 1 else {}
+    if not isinstance(known.get(name), Mapping):
+        raise ArgumentError(
+            f"slurm={profile!r} {what}: give a section of jobqueue in Dask's configuration, or a "
+            f"YAML file with one; {nearest(profile, known)}"
+        )
+    settings = {**known["slurm"], **known[name]}  # dask-jobqueue wants every key in each
+    with dask.config.set({f"jobqueue.{name}": settings}):
+        yield name, settings
+
+
+def _read_yaml(path: str) -> Mapping[str, Any]:
+    if not os.access(path, os.R_OK):
+        raise ArgumentError(f"slurm={path!r} is no file that can be read")
+    try:
+        (found,) = dask.config.collect_yaml([path])
+    except ValueError as error:
+        raise ArgumentError(f"slurm={path!r} is no YAML: {_first_line(error)}") from error
+    return found
+
+
+# --- what must be there ---------------------------------------------------------------------------
+
+
+def _require_workers(client: Client, wait: float) -> None:
+    try:
+        client.wait_for_workers(1, timeout=wait)
+    except TimeoutError:
+        raise ClusterError(
+            f"the scheduler at {client.scheduler.address} has no worker after {wait:g} s: start "
+            f"some ('dask worker {client.scheduler.address}'), or see why its jobs wait"
+        ) from None
+
+
+def require_alike(client: Client) -> None:
+    """Refuse workers, or a scheduler, that would not run this daskcal, or compute other bits.
+
+    Raises
+    ------
+    ClusterError
+        Names the first that differs, and in what.
+    """
+    probe = _probe()
+    here = probe()
+    found = dict(client.run(probe))
+    with contextlib.suppress(ValueError):  # one that runs nothing (distributed.scheduler.pickle)
+        found[f"{client.scheduler.address} (the scheduler)"] = client.run_on_scheduler(probe)
+    for place, versions in found.items():
+        package = next((name for name in ALIKE if versions[name] != here[name]), None)
+        if package is not None:
+            there = versions[package]
+            raise ClusterError(
+                f"{place} {f'has {package} {there}' if there else f'lacks {package}'}, and here it "
+                f"is {here[package]}: install the same there (python: {versions['executable']})"
+            )
+
+
+def _probe() -> Callable[[], dict[str, str]]:
+    """A function that says which versions are there; it travels whole: daskcal may be missing."""
+    packages = ALIKE[1:]
+
+    def versions() -> dict[str, str]:
+        import sys
+        from importlib.metadata import PackageNotFoundError, version
+
+        found = {"python": ".".join(map(str, sys.version_info[:2])), "executable": sys.executable}
+        for package in packages:
+            try:
+                found[package] = version(package)
+            except PackageNotFoundError:
+                found[package] = ""
+        return found
+
+    return versions
+
+
+# --- when it is lost ------------------------------------------------------------------------------
+
+
+def _closed(client: Client) -> str:
+    if client.status == "running":
+        return ""
+    return f"the scheduler at {client.scheduler.address} is gone"
+
+
+@dataclass(eq=False)
+class _Watch:
+    """Ends what waits for workers that will not come: Dask itself would wait for ever."""
+
+    client: Client
+    wait: float
+    lost: str = ""
+    _done: threading.Event = field(default_factory=threading.Event)
+
+    def __enter__(self) -> _Watch:
+        self._thread = threading.Thread(target=self._look, name="daskcal-workers", daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        without = 0.0
+        step = min(1.0, self.wait / 5)
+        while not self._done.wait(step):
+            without = 0.0 if self.client.scheduler_info()["workers"] else without + step
+            if without >= self.wait:
+                self.lost = f"all workers are lost, and none came back in {self.wait:g} s"
+                self.client.close()
+                return
