@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import dask
+import numpy as np
 import xarray as xr
 
 import daskcal
@@ -18,6 +19,26 @@ def combine(
     """Combine the frames of a folder into a FITS file: all planes, or those given."""
     master = daskcal.combine(daskcal.open_frames(folder), **(options or {}))
     _write(master, out, planes)
+
+
+def combine_as_the_guide(folder: str, out: str) -> None:
+    """The call of ccdproc's guide, of what stands in for ccdproc."""
+    from astropy.stats import mad_std
+
+    from daskcal.compat import ccdproc
+
+    ccdproc.combine(
+        sorted(Path(folder).iterdir()),
+        out,
+        method="average",
+        sigma_clip=True,
+        sigma_clip_low_thresh=5,
+        sigma_clip_high_thresh=5,
+        sigma_clip_func=np.ma.median,
+        sigma_clip_dev_func=mad_std,
+        mem_limit=350e6,
+        overwrite_output=True,
+    )
 
 
 def calibrated_combine(

@@ -19,6 +19,7 @@ OURS, IMAGE = "daskcal, all planes", "daskcal, image only"
 CCDPROC = 'ccdproc, "median" and "mad_std"'
 BARE = f"{CCDPROC}, no bottleneck"
 GUIDE = "ccdproc, as its guide calls it"
+COMPAT = "daskcal.compat.ccdproc, as the guide calls it"
 SIRIL, SIRIL_MAD = "Siril, sigma 3 3", "Siril, MAD 7.413 7.413"
 POP, GNU, NUMPY = "astropop", "astarithmetic sigclip-mean 3σ", "astropy sigma_clip, float64 stack"
 READ, COLD = "limit: reading the bytes, 2 threads", "limit: reading, cold"
@@ -106,6 +107,7 @@ def _contestants(bench: Bench, folder: str, out: str, large: bool) -> list[Conte
                    "ccdproc+bottleneck", SLOW, False),
         Contestant(GUIDE, f"{peer}:combine_as_the_guide", files | {"out": f"{out}/guide.fits"},
                    "ccdproc+bottleneck", SLOW, False),
+        Contestant(COMPAT, f"{ours}_as_the_guide", files | {"out": f"{out}/compat.fits"}),
         Contestant(POP, "benchmarks.peers.astropop_calls:combine",
                    files | {"out": f"{out}/astropop.fits"}, "astropop+bottleneck", SLOW, False),
         Contestant(SIRIL, f"{programs}:siril",
@@ -148,7 +150,8 @@ def _checks(bench: Bench, folder: str, out: str, results: dict[str, Result]) -> 
                options=once)  # fmt: skip
     said = bench.agree("daskcal's planes together and its image alone", [ours, results[IMAGE]],
                        f"{out}/all.fits", f"{out}/image.fits", 0, 1)  # fmt: skip
-    for name, file in ((CCDPROC, "ccdproc"), (GUIDE, "guide"), (POP, "astropop"), (BARE, "bare")):
+    alike = [(CCDPROC, "ccdproc"), (GUIDE, "guide"), (COMPAT, "compat"), (POP, "astropop")]
+    for name, file in [*alike, (BARE, "bare")]:
         if name not in results:
             continue
         said += bench.agree(f"{name} and daskcal with one iteration and no floor", [results[name]],

@@ -1,0 +1,1 @@
+"""Other packages' calls on daskcal's engine, for scripts that were written for them."""
