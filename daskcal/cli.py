@@ -373,9 +373,9 @@ def combine(
 
         import daskcal
         from daskcal.combination.facts import oddities
-        from daskcal.night.output import check_targets
+        from daskcal.night.output import check_targets, require_here
 
-        target = Path(output)
+        target = require_here(output)
         with dask.config.set({} if memory is None else {"daskcal.memory": memory}):
             frames = daskcal.open_frames(files, unit=unit)
             check_targets(target.parent, [target.name], map(str, frames["path"].values))

@@ -21,6 +21,7 @@ from daskcal.fits.cards import CARD, make_card
 from daskcal.fits.header import parse
 from daskcal.fits.keywords import FrameValues, normalise
 from daskcal.fits.product_header import PREFIX, Fact, history_cards, product_cards
+from daskcal.fits.urls import is_url
 from daskcal.fits.write import Plane, Written, fits_sink
 from daskcal.frames.blocks import blocks
 from daskcal.frames.detector_names import safe_name
@@ -61,7 +62,8 @@ def to_fits(
     ds : xarray.Dataset
         A master (y, x), or frames (frame, y, x).
     path : str or path
-        The file of a master; the folder of frames, made where it is missing.
+        The file of a master; the folder of frames, made where it is missing. They may be URLs
+        (``s3://bucket/reduced``): a file is then made in scratch space, and sent when it is whole.
     planes : sequence of {"image", "uncert", "mask"}
         What to write; ``image`` is always there. UNCERT is the standard deviation of ``variance``
         and ``variance_shared`` together, and is left out where there is no ``variance``.
@@ -93,13 +95,14 @@ def to_fits(
     """
     for plane in planes:
         choose("planes", plane, PLANES)
-    path = Path(path)
+    place = os.fspath(path) if is_url(path) else Path(path)
+    targets: Sequence[Path | str]
     if "frame" not in ds["image"].dims:
-        targets = [path]
+        targets = [place]
         (made_of,) = origins_of(origin, 1)
         jobs = [lambda: _master_planes(ds, planes, made_of)]
     else:
-        targets = _frame_targets(ds, path, names)
+        targets = _frame_targets(ds, place, names)
         each = origins_of(origin, len(targets))
         jobs = [_frame_job(ds, i, planes, one) for i, one in enumerate(each)]
     sinks: list[da.Array] = []
@@ -110,7 +113,7 @@ def to_fits(
     return _computed(sinks, targets) if compute else sinks
 
 
-def _computed(sinks: list[da.Array], targets: list[Path]) -> list[Written]:
+def _computed(sinks: list[da.Array], targets: Sequence[Path | str]) -> list[Written]:
     written: list[Written] = []
     try:
         for at in range(0, len(sinks), _TOGETHER):
@@ -182,7 +185,9 @@ def _told_apart(
     return names
 
 
-def _frame_targets(ds: xr.Dataset, folder: Path, names: Sequence[str] | None) -> list[Path]:
+def _frame_targets(
+    ds: xr.Dataset, folder: Path | str, names: Sequence[str] | None
+) -> Sequence[Path | str]:
     n = ds.sizes["frame"]
     if names is None:
         paths = [str(p) for p in ds["path"].values] if "path" in ds.coords else [""] * n
@@ -193,6 +198,8 @@ def _frame_targets(ds: xr.Dataset, folder: Path, names: Sequence[str] | None) ->
     for name in names:
         if not name or "/" in name or "\0" in name or name in (".", ".."):
             raise ArgumentError(f"names: {name!r} is not the name of a file")
+    if isinstance(folder, str):
+        return [f"{folder.rstrip('/')}/{name}.fits" for name in names]
     try:
         folder.mkdir(exist_ok=True)
     except OSError as error:

@@ -6,7 +6,6 @@ import hashlib
 import json
 import math
 import os
-import warnings
 from collections.abc import Hashable, Iterator
 from os import PathLike
 from pathlib import Path
@@ -16,17 +15,29 @@ import numpy as np
 import xarray as xr
 import zarr
 from dask.delayed import Delayed, delayed
-from zarr.codecs import ZstdCodec
+from zarr.codecs import BloscCodec, Crc32cCodec
 
 from daskcal.atomic import exchange, flush_folder
 from daskcal.errors import FrameError, OutputError
+from daskcal.fits.remote import is_there
+from daskcal.fits.urls import absolute, is_url
 from daskcal.fits.write import Written
 from daskcal.frames.blocks import blocks
 from daskcal.frames.masks import Flag
 from daskcal.strict import strict_keywords
 from daskcal.temporaries import ASIDE, discard_temporaries, forget, new_temporary, remove
+from daskcal.zarr_files import (
+    HIDDEN,
+    ROOT,
+    HiddenStore,
+    StoreFiles,
+    consolidate,
+    mark,
+    opened_store,
+)
 
-_BAND = 1 << 20  # pixels of a chunk
+_SHARD, _CHUNK = 1 << 20, 1 << 17  # pixels of what is written at once, and of what is read
+CODEC = BloscCodec(cname="lz4", clevel=5, shuffle="shuffle")  # benchmarks/zarr_layouts.py
 _MARK = "daskcal"  # the attribute of the group that says what a complete store holds
 _TIMES = {"units": "microseconds since 1970-01-01", "calendar": "proleptic_gregorian"}
 
@@ -37,14 +48,15 @@ def to_zarr(
 ) -> Written | Delayed:
     """Write frames or a master to a Zarr v3 store.
 
-    Chunks are one frame × bands of rows. The store appears under its name when it is complete.
+    A shard, which is written at once, is one frame × a band of rows; a chunk of it, which can be
+    read by itself, some of those rows. The store appears under its name when it is complete.
 
     Parameters
     ----------
     ds : xarray.Dataset
         Frames (frame, y, x) or a master (y, x).
     path : str or path
-        The store, a folder; its parent must exist.
+        The store, a folder; its parent must exist. Or a URL.
     overwrite : bool
         Replace an existing store, once the new one is complete.
     compute : bool
@@ -60,13 +72,12 @@ def to_zarr(
     OutputError
         The parent folder is missing or cannot be written, or the store exists.
     """
-    path = Path(path).absolute()
-    _refuse_early(path, overwrite)
-    part = new_temporary(path)
+    root = absolute(path)
+    part = _begin(root, overwrite)
     prepared = _prepared(ds)
     try:
         job = prepared.to_zarr(
-            part,
+            HiddenStore.at(root) if part is None else part,
             mode="w",
             zarr_format=3,
             consolidated=False,
@@ -74,12 +85,13 @@ def to_zarr(
             encoding={str(name): _encoding(v) for name, v in prepared.variables.items()},
             write_empty_chunks=True,  # a chunk that is not there reads as fill values, silently
         )
-        lazy = delayed(_finish, pure=False)(job, str(path), part, overwrite)
+        lazy = delayed(_finish, pure=False)(job, root, part, overwrite)
         return lazy.compute() if compute else lazy
     except BaseException as error:
-        remove(part)
+        if part is not None:
+            remove(part)
         if isinstance(error, OSError) and not isinstance(error, OutputError):
-            raise OutputError(f"{path} cannot be written: {error.strerror or error}") from error
+            raise OutputError(f"{root} cannot be written: {error.strerror or error}") from error
         raise
 
 
@@ -90,12 +102,12 @@ def open_zarr(path: str | PathLike[str]) -> xr.Dataset:
     Parameters
     ----------
     path : str or path
-        The store.
+        The store, or its URL.
 
     Returns
     -------
     xarray.Dataset
-        Pixels as lazy Dask arrays, chunked as stored; coordinates in memory.
+        Pixels as lazy Dask arrays, a chunk for each shard; coordinates in memory.
 
     Raises
     ------
@@ -103,12 +115,14 @@ def open_zarr(path: str | PathLike[str]) -> xr.Dataset:
         There is no such store (``missing``), daskcal did not write it (``unsupported``), or chunks
         are missing or cut short (``damaged``, naming the first).
     """
-    root = os.path.abspath(os.fspath(path))
-    marker = _marker(root)
+    root = absolute(path)
+    files = StoreFiles(root)
+    marker = _marker(files)
+    sizes = files.sizes()
     for name, expected in marker["chunks"].items():
-        _check_chunks(root, name, expected)
+        _check_chunks(files, sizes, name, expected)
     stored = xr.open_dataset(
-        root,
+        opened_store(root),
         engine="zarr",
         consolidated=True,
         zarr_format=3,
@@ -134,13 +148,27 @@ def store_fingerprint(path: str | PathLike[str]) -> str:
     FrameError
         As for `open_zarr`.
     """
-    root = os.path.abspath(os.fspath(path))
-    for name, expected in _marker(root)["chunks"].items():
-        _check_chunks(root, name, expected)
-    return hashlib.blake2b(Path(root, "zarr.json").read_bytes(), digest_size=20).hexdigest()
+    files = StoreFiles(absolute(path))
+    sizes = files.sizes()
+    for name, expected in _marker(files)["chunks"].items():
+        _check_chunks(files, sizes, name, expected)
+    return hashlib.blake2b(files.read(ROOT), digest_size=20).hexdigest()
 
 
 # --- writing ------------------------------------------------------------------------------------
+
+
+def _begin(root: str, overwrite: bool) -> str | None:
+    """Refuse what cannot be written; the temporary of a store on this machine."""
+    if not is_url(root):
+        _refuse_early(Path(root), overwrite)
+        return new_temporary(Path(root))
+    if is_there(root):
+        if not overwrite:
+            raise OutputError(f"{root} exists; pass overwrite=True to replace it")
+        if not is_there(f"{root}/{ROOT}") and not is_there(f"{root}/{HIDDEN}"):
+            raise OutputError(f"{root} is not a Zarr store, and is not replaced by one")
+    return None
 
 
 def _refuse_early(path: Path, overwrite: bool) -> None:
@@ -159,7 +187,7 @@ def _refuse_early(path: Path, overwrite: bool) -> None:
 
 def _prepared(ds: xr.Dataset) -> xr.Dataset:
     """The Dataset in even chunks, its attributes as JSON can hold them, without stale encoding."""
-    rows = max(1, _BAND // max(1, ds.sizes["x"]))
+    rows = _rows(ds.sizes["x"], _CHUNK) * (_SHARD // _CHUNK)
     if "frame" in ds["image"].dims:
         out = blocks(ds, frame=1, rows=rows)
     else:
@@ -212,25 +240,44 @@ def _encoding(variable: xr.Variable) -> dict[str, Any]:
     elif variable.dtype == np.uint16 and "flag_masks" in variable.attrs:
         encoding = {"fill_value": int(Flag.NO_DATA)}  # what other readers see of a lost chunk
     if variable.chunks:
-        encoding["chunks"] = tuple(sizes[0] for sizes in variable.chunks)
-        # zarr's own compressor, and a checksum in each chunk, which every reader verifies
-        encoding["compressors"] = (ZstdCodec(level=0, checksum=True),)
+        shard = tuple(sizes[0] for sizes in variable.chunks)
+        encoding["compressors"] = [CODEC, Crc32cCodec()]  # every reader verifies the checksum
+        rows = _rows(variable.shape[-1], _CHUNK)
+        if variable.ndim > 1 and shard[-2] > rows:
+            whole = -(-shard[-2] // rows) * rows  # where the image ends before the shard does
+            encoding["shards"] = (*shard[:-2], whole, shard[-1])
+            encoding["chunks"] = (*shard[:-2], rows, shard[-1])
+        else:
+            encoding["chunks"] = shard
     return encoding
 
 
-def _finish(_: object, path: str, part: str, overwrite: bool) -> Written:
-    """Mark the store complete and rename it; the store before it survives any failure."""
-    with warnings.catch_warnings():  # that the specification lacks it yet
-        warnings.simplefilter("ignore")
-        zarr.consolidate_metadata(part, zarr_format=3)
-    meta = Path(part) / "zarr.json"
-    group = json.loads(meta.read_text())
-    arrays = [name for name in sorted(os.listdir(part)) if os.path.isdir(os.path.join(part, name))]
-    group["attributes"][_MARK]["chunks"] = {name: _measured(part, name) for name in arrays}
-    meta.write_text(json.dumps(group, indent=2))
-    _flush(part)
-    _require_sound(part, path)
-    size, checksum = _store_checksum(part)
+def _rows(columns: int, pixels: int) -> int:
+    """Rows of so many pixels."""
+    return max(1, pixels // max(1, columns))
+
+
+def _finish(_: object, root: str, part: str | None, overwrite: bool) -> Written:
+    """Mark the store complete and show it; on this machine the one before survives any failure."""
+    files = StoreFiles(root if part is None else part)
+    if part is None and not is_there(f"{root}/{HIDDEN}"):
+        _marker(files)  # this task ran before, and its result was lost
+        return Written(root, *files.checksum(), ())
+    consolidate(HiddenStore.at(root) if part is None else part)
+    sizes = files.sizes()
+    arrays = sorted({name.partition("/")[0] for name in sizes if "/" in name})
+    chunks = {name: _measured(sizes, name) for name in arrays}
+    mark(files, part is None, _MARK, chunks=chunks)
+    if part is not None:
+        _flush(part)
+        _require_sound(part, root)
+    size, checksum = files.checksum()
+    if part is not None:
+        _rename(root, part, overwrite)
+    return Written(root, size, checksum, ())
+
+
+def _rename(path: str, part: str, overwrite: bool) -> None:
     if os.path.exists(path):
         if not overwrite:
             raise OutputError(f"{path} was made by someone else meanwhile; it is left as it is")
@@ -240,7 +287,6 @@ def _finish(_: object, path: str, part: str, overwrite: bool) -> Written:
     flush_folder(os.path.dirname(path))
     remove(part)  # where the two were swapped
     forget(path, part)
-    return Written(path, size, checksum, ())
 
 
 def _replace(part: str, path: str) -> None:
@@ -272,10 +318,10 @@ def _flush(root: str) -> None:
 def _require_sound(part: str, path: str) -> None:
     """Read back every chunk of the pixels, whose checksums are verified then."""
     for name, array in zarr.open_group(part, mode="r").arrays():
-        steps = zip(array.shape, array.chunks, strict=True)
+        steps = array.shards or array.chunks
         try:
-            for index in np.ndindex(*(-(-n // step) for n, step in steps)):
-                array.blocks[index]
+            for index in np.ndindex(*(-(-n // s) for n, s in zip(array.shape, steps, strict=True))):
+                array[tuple(slice(i * s, (i + 1) * s) for i, s in zip(index, steps, strict=True))]
         except Exception as error:  # whatever a decoder raises
             raise OutputError(
                 f"{path}: {name} that was read back differs from what was written ({error}); "
@@ -283,42 +329,25 @@ def _require_sound(part: str, path: str) -> None:
             ) from error
 
 
-def _files(folder: str) -> Iterator[str]:
-    """Files below a folder, by relative name, in order."""
-    for where, folders, names in os.walk(folder):
-        folders.sort()
-        for name in sorted(names):
-            yield os.path.relpath(os.path.join(where, name), folder)
-
-
-def _store_checksum(root: str) -> tuple[int, str]:
-    digest, size = hashlib.sha256(), 0
-    for name in _files(root):
-        content = Path(root, name).read_bytes()
-        size += len(content)
-        digest.update(f"{name}\0{len(content)}\0".encode())
-        digest.update(content)
-    return size, digest.hexdigest()
-
-
 # --- completeness -------------------------------------------------------------------------------
 
 
-def _measured(root: str, name: str) -> list[int]:
+def _measured(sizes: dict[str, int], name: str) -> list[int]:
     """Number of chunks of an array and their bytes."""
-    folder = os.path.join(root, name)
-    sizes = [
-        os.path.getsize(os.path.join(folder, chunk))
-        for chunk in _files(folder)
-        if chunk != "zarr.json"
-    ]
-    return [len(sizes), sum(sizes)]
+    start = f"{name}/"
+    own = [n for file, n in sizes.items() if file.startswith(start) and file != start + ROOT]
+    return [len(own), sum(own)]
 
 
-def _marker(root: str) -> dict[str, Any]:
+def _marker(files: StoreFiles) -> dict[str, Any]:
+    root = files.root
     try:
-        group = json.loads(Path(root, "zarr.json").read_text())
+        group = json.loads(files.read(ROOT))
     except FileNotFoundError:
+        raise FrameError(root, "missing", "there is no Zarr v3 store") from None
+    except FrameError as error:
+        if error.reason != "missing":
+            raise
         raise FrameError(root, "missing", "there is no Zarr v3 store") from None
     except (json.JSONDecodeError, NotADirectoryError, UnicodeDecodeError) as error:
         raise FrameError(root, "damaged", f"is not a readable Zarr v3 store ({error})") from None
@@ -330,27 +359,29 @@ def _marker(root: str) -> dict[str, Any]:
     return dict(marker)
 
 
-def _check_chunks(root: str, name: str, expected: list[int]) -> None:
-    measured = _measured(root, name)
+def _check_chunks(files: StoreFiles, sizes: dict[str, int], name: str, expected: list[int]) -> None:
+    measured = _measured(sizes, name)
     if measured == expected:
         return
-    for chunk in _grid(root, name):
-        if not os.path.exists(os.path.join(root, name, chunk)):
-            raise FrameError(root, "damaged", f"chunk {name}/{chunk} is missing; write it again")
+    for chunk in _grid(files, name):
+        if f"{name}/{chunk}" not in sizes:
+            raise FrameError(
+                files.root, "damaged", f"chunk {name}/{chunk} is missing; write it again"
+            )
     raise FrameError(
-        root,
+        files.root,
         "damaged",
         f"the chunks of {name} have {measured[1]} bytes where {expected[1]} were written; "
         "write the store again",
     )
 
 
-def _grid(root: str, name: str) -> Iterator[str]:
+def _grid(files: StoreFiles, name: str) -> Iterator[str]:
     """Names of all chunks that an array should have."""
     try:
-        meta = json.loads(Path(root, name, "zarr.json").read_text())
-    except (OSError, json.JSONDecodeError) as error:
-        raise FrameError(root, "damaged", f"{name}/zarr.json cannot be read ({error})") from None
+        meta = json.loads(files.read(f"{name}/{ROOT}"))
+    except (OSError, json.JSONDecodeError, FrameError) as error:
+        raise FrameError(files.root, "damaged", f"{name}/{ROOT} cannot be read ({error})") from None
     shape = meta["shape"]
     steps = meta["chunk_grid"]["configuration"]["chunk_shape"]
     counts = [-(-n // step) for n, step in zip(shape, steps, strict=True)]
@@ -362,7 +393,10 @@ def _grid(root: str, name: str) -> Iterator[str]:
 
 
 def _chunked(variable: xr.DataArray) -> xr.DataArray:
+    shards = variable.encoding.get("shards")
     chunks = variable.encoding.get("preferred_chunks") or {}
+    if shards:  # of which a slice reads only the chunks that it needs
+        chunks = dict(zip(variable.dims, shards, strict=True))
     bare = variable.reset_coords(drop=True)
     return bare.chunk(chunks or None) if variable.ndim else bare
 

@@ -519,14 +519,13 @@ def test_combine_refuses_other_shapes(raw: Path, out: Path) -> None:
 
 SLOW = """
 import os, signal, sys, threading, time
-import daskcal.fits
-from daskcal.frames import recipe
-read = daskcal.fits.read_pixels
+from daskcal.fits import assembled
+read = assembled.read_pixels
 def slow(*args):
     sys.stdout.write("reading\\n"); sys.stdout.flush()
     time.sleep(0.15)
     return read(*args)
-recipe.read_pixels = slow
+assembled.read_pixels = slow
 from daskcal.cli import main
 main(sys.argv[1:], prog_name="daskcal")
 """

@@ -1,6 +1,6 @@
 """FITS files: scanning folders of them, and reading pixels."""
 
-from daskcal.fits.assembled import AssembledImage, read_pixels
+from daskcal.fits.assembled import AssembledImage, read_each, read_pixels
 from daskcal.fits.frame import Frame, Unreadable, read_detectors
 from daskcal.fits.header import CardComments
 from daskcal.fits.keywords import DEFAULT_KEYWORDS, FrameValues, Keywords, normalise
@@ -20,6 +20,7 @@ __all__ = [
     "is_product",
     "normalise",
     "read_detectors",
+    "read_each",
     "read_pixels",
     "scan",
 ]

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from daskcal.fits.at_once import each_file
 from daskcal.fits.source import ImageSource
 from daskcal.fits.source import read_pixels as read_stored
+from daskcal.fits.urls import is_url
 
 _AT_ONCE = 1 << 20  # bytes of an HDU that are held beside the image which they go into
 
@@ -118,6 +120,30 @@ def read_pixels(
     if isinstance(source, ImageSource):
         return read_stored(source, rows, columns, out)
     return _read_assembled(source, rows, columns, out)
+
+
+def read_each(
+    sources: Sequence[ImageSource | AssembledImage],
+    rows: tuple[int, int],
+    columns: tuple[int, int],
+    out: NDArray,
+) -> Iterator[tuple[NDArray, NDArray[np.bool_] | None]]:
+    """Read a window of each of several images, in order; at once those behind URLs.
+
+    Values are a part of `out` (image, row, column) where its type is theirs.
+    """
+
+    def read(i: int) -> tuple[NDArray, NDArray[np.bool_] | None]:
+        direct = out[i] if sources[i].dtype == out.dtype else None
+        return read_pixels(sources[i], rows, columns, direct)
+
+    numbers = range(len(sources))
+    return each_file(read, numbers) if any(map(_is_far, sources)) else map(read, numbers)
+
+
+def _is_far(source: ImageSource | AssembledImage) -> bool:
+    first = source if isinstance(source, ImageSource) else source.pieces[0].source
+    return is_url(first.path)
 
 
 def _read_assembled(

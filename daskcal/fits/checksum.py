@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from daskcal.fits.cards import CARD, make_card
+from daskcal.fits.open_file import open_file
+from daskcal.fits.urls import is_url
 
 BLOCK = 2880
 
@@ -78,6 +80,6 @@ def _encoded(value: int) -> str:
 
 
 def file_checksum(path: str | Path) -> str:
-    """SHA-256 of a file, as ``sha256sum`` prints it."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """SHA-256 of a file, or of what is behind a URL, as ``sha256sum`` prints it."""
+    with open_file(str(path)).stream() if is_url(path) else open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]

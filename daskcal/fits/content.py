@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from daskcal.errors import FrameError, OutputError
+from daskcal.fits.open_file import Stamp, check_unchanged, open_file
+from daskcal.fits.urls import is_url
 
 FITS_MAGIC = b"SIMPLE  ="
 PIECE = 1 << 20
@@ -37,32 +39,6 @@ def kind(start: bytes) -> str:
 def claims_fits(path: str) -> bool:
     """Whether the name says that the file is FITS."""
     return _CLAIM.search(path) is not None
-
-
-def open_regular(path: str) -> tuple[int, os.stat_result]:
-    """A file descriptor of the regular file at `path` and its status.
-
-    Raises
-    ------
-    FrameError
-        ``missing``, ``not-fits`` where it is no regular file, or ``unreadable``.
-    """
-    try:
-        # without O_NONBLOCK, opening a FIFO waits for a writer
-        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except FileNotFoundError:
-        raise FrameError(path, "missing", "there is no such file") from None
-    except OSError as error:
-        if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
-            raise  # says nothing about the file
-        if error.errno in (errno.ENXIO, errno.ENODEV):  # a socket
-            raise FrameError(path, "not-fits", "is not a regular file") from None
-        raise FrameError(path, "unreadable", f"cannot be opened: {error.strerror}") from error
-    status = os.fstat(handle)
-    if not stat.S_ISREG(status.st_mode):
-        os.close(handle)
-        raise FrameError(path, "not-fits", "is not a regular file")
-    return handle, status
 
 
 def unpack(file: BinaryIO, path: str, wrapper: str) -> Iterator[bytes]:
@@ -159,15 +135,15 @@ def spool_folder() -> Path:
     return folder
 
 
-def spool(path: str, size: int, mtime_ns: int, unpacked_size: int) -> str:
+def spool(path: str, stamp: Stamp, unpacked_size: int) -> str:
     """The path of the unpacked copy of a packed file, unpacked once on each host.
 
     Parameters
     ----------
     path : str
-        The packed file, which must still have `size` bytes and the time `mtime_ns`.
-    size, mtime_ns : int
-        Of the packed file when it was scanned.
+        The packed file, or its URL.
+    stamp : Stamp
+        What it was when it was scanned, and must be still.
     unpacked_size : int
         Bytes of its content, as the scan counted them.
 
@@ -178,31 +154,25 @@ def spool(path: str, size: int, mtime_ns: int, unpacked_size: int) -> str:
     OutputError
         Where scratch space is too small or cannot be used.
     """
-    try:
-        check_unchanged(path, os.stat(path), size, mtime_ns)
-    except FileNotFoundError:
-        raise FrameError(path, "missing", "there is no such file any more") from None
+    place = path
+    if not is_url(path):
+        place = os.path.realpath(path)
+        try:
+            status = os.stat(path)
+        except FileNotFoundError:
+            raise FrameError(path, "missing", "there is no such file any more") from None
+        check_unchanged(path, Stamp(status.st_size, status.st_mtime_ns), stamp)
     folder = spool_folder()
-    key = f"{os.path.realpath(path)}\0{size}\0{mtime_ns}".encode("utf-8", "surrogateescape")
+    version = f"{stamp.size}\0{stamp.mtime_ns}{stamp.tag}"
+    key = f"{place}\0{version}".encode("utf-8", "surrogateescape")
     copy = folder / (hashlib.blake2b(key, digest_size=16).hexdigest() + ".fits")
     if _is_whole(copy, unpacked_size):
         return str(copy)
     with _locked(copy.with_suffix(".lock")):
         if not _is_whole(copy, unpacked_size):  # another process may have made it meanwhile
             _forget_old(folder)
-            _unpack_to(copy, path, size, mtime_ns, unpacked_size)
+            _unpack_to(copy, path, stamp, unpacked_size)
     return str(copy)
-
-
-def check_unchanged(path: str, status: os.stat_result, size: int, mtime_ns: int) -> None:
-    """Raise a `FrameError` ``changed`` unless the file is as it was when it was scanned."""
-    if status.st_size != size or status.st_mtime_ns != mtime_ns:
-        raise FrameError(
-            path,
-            "changed",
-            f"the file changed after it was scanned ({size} bytes then, {status.st_size} now); "
-            "open the frames again",
-        )
 
 
 def _is_whole(copy: Path, unpacked_size: int) -> bool:
@@ -251,14 +221,13 @@ def _forget_old(folder: Path) -> None:
                     os.unlink(entry.path)
 
 
-def _unpack_to(copy: Path, path: str, size: int, mtime_ns: int, unpacked_size: int) -> None:
+def _unpack_to(copy: Path, path: str, stamp: Stamp, unpacked_size: int) -> None:
     part = copy.with_suffix(".part")  # one writer at a time: the caller holds the lock
     _check_space(copy.parent, path, unpacked_size, unpacked_size)
-    handle, status = open_regular(path)
     written = 0
+    file = open_file(path, stamp)
     try:
-        with open(handle, "rb") as packed, open(part, "wb") as target:
-            check_unchanged(path, status, size, mtime_ns)
+        with file.stream() as packed, open(part, "wb") as target:
             wrapper = kind(packed.read(4))
             packed.seek(0)
             for piece in unpack(packed, path, wrapper):
@@ -276,6 +245,7 @@ def _unpack_to(copy: Path, path: str, size: int, mtime_ns: int, unpacked_size: i
             raise _no_space(copy.parent, path, unpacked_size) from error
         raise
     finally:
+        file.close()
         part.unlink(missing_ok=True)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 import numpy as np
 
 from daskcal.errors import FrameError
@@ -37,14 +35,14 @@ def _check(frame: Frame) -> None:
         return
     size = source.shape[0] * source.shape[1] * source.stored_dtype.itemsize  # the rest is 0
     buffer = np.empty(min(size, _PIECE), np.uint8)
-    total, handle = 0, open_content(source)
+    total, file = 0, open_content(source)
     try:
         for at in range(0, size, _PIECE):
             piece = buffer[: min(_PIECE, size - at)]
-            fill(source, handle, piece, source.offset + at)
+            fill(source, file, piece, source.offset + at)
             total = folded(total + word_sum(piece))
     finally:
-        os.close(handle)
+        file.close()
     if total % _ONES != int(text) % _ONES:
         raise FrameError(
             source.path,

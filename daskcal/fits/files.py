@@ -11,9 +11,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from daskcal.errors import ArgumentError, FrameError
+from daskcal.fits.open_file import Stamp
+from daskcal.fits.urls import is_url, local
 
 _DIGITS = re.compile(r"([0-9]+)")
-_GLOB = re.compile(r"[*?[]")
+GLOB = re.compile(r"[*?[]")
 
 Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 
@@ -28,6 +30,12 @@ class Found:
     regular: bool
     named: bool  # given by the user, not found in a folder
     error: str = ""
+    tag: str = ""  # of what lies behind a URL: which version of it
+
+    @property
+    def stamp(self) -> Stamp:
+        """What it is now."""
+        return Stamp(self.size, self.mtime_ns, self.tag)
 
 
 def find_files(paths: Paths) -> list[Found]:
@@ -42,7 +50,12 @@ def find_files(paths: Paths) -> list[Found]:
     for given in [paths] if isinstance(paths, str | os.PathLike) else paths:
         if not isinstance(given, str | os.PathLike):
             raise ArgumentError(f"{given!r} is not a path")
-        for path in _existing(os.fspath(given)):
+        if is_url(given):
+            from daskcal.fits.remote import find
+
+            found |= {entry.path: entry for entry in find(os.fspath(given))}
+            continue
+        for path in _existing(local(os.fspath(given))):
             absolute = os.path.abspath(path)
             if os.path.isdir(absolute):
                 for entry in _in_folder(absolute):
@@ -63,7 +76,7 @@ def _existing(path: str) -> list[str]:
     path = os.path.expanduser(path)
     if os.path.lexists(path):
         return [path]
-    if _GLOB.search(path):
+    if GLOB.search(path):
         matches = glob.glob(path, recursive=True)
         if matches:
             return matches

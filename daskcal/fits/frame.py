@@ -8,10 +8,10 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from daskcal.errors import FrameError
+from daskcal.errors import MAY_PASS, FrameError
 from daskcal.fits.amplifiers import PLACES, by_detector, join
 from daskcal.fits.assembled import AssembledImage
-from daskcal.fits.content import FITS_MAGIC, claims_fits, kind, open_regular, unpack
+from daskcal.fits.content import FITS_MAGIC, claims_fits, kind, unpack
 from daskcal.fits.files import Found
 from daskcal.fits.hdus import Bytes, Hdu, PlainBytes, UnpackedBytes, walk, walk_on
 from daskcal.fits.header import Value
@@ -23,9 +23,11 @@ from daskcal.fits.images import (
     is_compressed,
     is_image,
 )
+from daskcal.fits.open_file import Stamp, open_file
 from daskcal.fits.source import ImageSource
+from daskcal.fits.urls import absolute
 
-_SAMPLES, _SAMPLE = 16, 512
+_SAMPLES, _SAMPLE = 4, 2048  # each is a request where the file is far away
 _TRAILING = 1 << 20  # bytes after the last HDU that a packed file may unpack to
 _GZIP_RATIO = 1100  # deflate packs 1032 times at the most
 
@@ -96,9 +98,9 @@ def scan_file(entry: Found, asked: Asked) -> Outcome:
     try:
         if entry.error:
             raise FrameError(entry.path, "unreadable", entry.error)
-        if asked is Every.DETECTOR:
-            return read_detectors(entry.path)
-        return (read_frame(entry.path, asked),)
+        known = entry.stamp if entry.tag else None
+        content = _walked(entry.path, asked, known)
+        return content.detectors() if asked is Every.DETECTOR else (_chosen(content, asked),)
     except FrameError as error:
         ignorable = entry.regular or not entry.named
         if error.reason == "not-fits" and ignorable and not claims_fits(entry.path):
@@ -121,7 +123,10 @@ def read_frame(path: str, asked: int | str | None = None) -> Frame:
     FrameError
         Where the file gives no frame.
     """
-    content = _walked(path, asked)
+    return _chosen(_walked(path, asked), asked)
+
+
+def _chosen(content: _Content, asked: int | str | None) -> Frame:
     if asked is not None:
         return content.frame(content.named(asked))
     images = content.images()
@@ -142,32 +147,32 @@ def read_detectors(path: str | os.PathLike[str]) -> Outcome:
     FrameError
         Where the file gives no frame, and not for one of its HDUs.
     """
-    return _walked(os.path.abspath(path), Every.DETECTOR).detectors()
+    return _walked(absolute(path), Every.DETECTOR).detectors()
 
 
-def _walked(path: str, asked: Asked) -> _Content:
-    handle, status = open_regular(path)
+def _walked(path: str, asked: Asked, known: Stamp | None = None) -> _Content:
+    file = open_file(path, known)
     try:
-        start = os.pread(handle, 16, 0)
+        plain = PlainBytes(file)
+        start = plain.read(0, 16)
         wrapper = kind(start)
         if wrapper == "fits":
-            plain = PlainBytes(path, handle)
-            content = _Content(plain, "", status)
+            content = _Content(plain, "", file.stamp)
             content.read_hdus(asked, walk_on(plain) if asked is Every.DETECTOR else walk(plain))
-            content.length = status.st_size
+            content.length = plain.size
             return content
         if not wrapper:
             raise _not_fits(path, start)
-        with open(os.dup(handle), "rb") as packed:
+        with file.stream() as packed:
             stream = UnpackedBytes(path, unpack(packed, path, wrapper))
             _check_packed_start(stream)
-            content = _Content(stream, wrapper, status)
+            content = _Content(stream, wrapper, file.stamp)
             content.read_hdus(asked, walk(stream))
             content.fail_on_fault()
             content.length = _checked_length(stream, content.declared)
             return content
     finally:
-        os.close(handle)
+        file.close()
 
 
 def _not_fits(path: str, start: bytes) -> FrameError:
@@ -208,8 +213,8 @@ def _checked_length(stream: UnpackedBytes, declared: int) -> int:
 class _Content:
     """The HDUs of one open file, and the choice among them."""
 
-    def __init__(self, stream: Bytes, wrapper: str, status: os.stat_result) -> None:
-        self.stream, self.wrapper, self.status = stream, wrapper, status
+    def __init__(self, stream: Bytes, wrapper: str, stamp: Stamp) -> None:
+        self.stream, self.wrapper, self.stamp = stream, wrapper, stamp
         self.path = stream.path
         self.hdus: list[Hdu] = []
         self.samples: dict[int, bytes] = {}
@@ -228,13 +233,15 @@ class _Content:
                     self.faults[hdu.hdu or 0] = hdu
                     continue
                 self.hdus.append(hdu)
-                if self.wrapper == "gzip" and hdu.data_end > _GZIP_RATIO * self.status.st_size:
-                    raise self._truncated(hdu, self.status.st_size, "packed ")
+                if self.wrapper == "gzip" and hdu.data_end > _GZIP_RATIO * self.stamp.size:
+                    raise self._truncated(hdu, self.stamp.size, "packed ")
                 if is_image(hdu) and (_is(hdu, asked) or not is_companion(hdu)):
                     self.samples[hdu.index] = _sample(self.stream, hdu)
                 if not self.wrapper and _is(hdu, asked):
                     return
         except FrameError as fault:
+            if fault.reason in MAY_PASS:  # of the file as a whole, and perhaps only now
+                raise
             self.faults[fault.hdu or 0] = fault
 
     def fail_on_fault(self) -> None:
@@ -301,10 +308,11 @@ class _Content:
             bscale=image.bscale,
             bzero=image.bzero,
             blank=image.blank,
-            size=self.status.st_size,
-            mtime_ns=self.status.st_mtime_ns,
+            size=self.stamp.size,
+            mtime_ns=self.stamp.mtime_ns,
             unpacked_size=self.length,
             tiles=image.tiles,
+            tag=self.stamp.tag,
         )
         problems = hdu.cards.problems
         if hdu.index:
@@ -393,9 +401,10 @@ def _is(hdu: Hdu, asked: Asked) -> bool:
 
 def _sample(stream: Bytes, hdu: Hdu) -> bytes:
     """Bytes of the data that tell it from others: all of it where small, else evenly spread."""
-    if hdu.data_size <= _SAMPLES * _SAMPLE:
-        return stream.read(hdu.data_offset, hdu.data_size)
-    step = (hdu.data_size - _SAMPLE) // (_SAMPLES - 1)
-    if hdu.data_offset + hdu.data_size >= 1 << 62:
+    start, size = hdu.data_offset, hdu.data_size
+    if size <= _SAMPLES * _SAMPLE:
+        return stream.read(start, size)
+    if start + size >= 1 << 62:
         return b""  # beyond any file, and found truncated later
-    return b"".join(stream.read(hdu.data_offset + i * step, _SAMPLE) for i in range(_SAMPLES))
+    step = (size - _SAMPLE) // (_SAMPLES - 1)
+    return b"".join(stream.read_each([(start + i * step, _SAMPLE) for i in range(_SAMPLES)]))

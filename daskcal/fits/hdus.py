@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from daskcal.errors import FrameError
 from daskcal.fits.content import FITS_MAGIC
 from daskcal.fits.header import BLOCK, CARD, Cards, Value, find_end, parse
+from daskcal.fits.open_file import LocalFile, OpenFile
 
 _FIRST_READ = 10 * BLOCK
 _LARGEST_HEADER = 4096 * BLOCK
 _SEARCHED = 256 * BLOCK
+_AHEAD = 1 << 16
 _EXTENSION = b"XTENSION= '"
 _BITPIX = (8, 16, 32, 64, -32, -64)
 
@@ -28,17 +29,43 @@ class Bytes(Protocol):
         """`size` bytes from `offset`, fewer where the content ends."""
         ...
 
+    def read_each(self, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+        """Several ranges (offset, size), in order and not overlapping."""
+        ...
+
 
 class PlainBytes:
-    """The bytes of an open file."""
+    """The bytes of an open file.
 
-    def __init__(self, path: str, handle: int) -> None:
-        self.path, self._handle = path, handle
-        self.size = os.fstat(handle).st_size
+    Of one that is far away, a header is read with what follows it, which is often the next one.
+    """
+
+    def __init__(self, file: OpenFile) -> None:
+        self.path, self.size = file.path, file.stamp.size
+        self._file = file
+        self._ahead = 0 if isinstance(file, LocalFile) else _AHEAD
+        self._kept, self._kept_from = b"", 0
 
     def read(self, offset: int, size: int) -> bytes:
         """`size` bytes from `offset`, fewer where the file ends."""
-        return os.pread(self._handle, size, offset)
+        held = self._held(offset, size)
+        if held is None:
+            (held,) = self._file.read_each([(offset, max(size, self._ahead))])
+            if self._ahead:
+                self._kept, self._kept_from = held, offset
+        return held[:size]
+
+    def read_each(self, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+        """Several ranges (offset, size), in order and not overlapping."""
+        held = {one: self._held(*one) for one in ranges}
+        lacking = [one for one in ranges if held[one] is None]
+        read = dict(zip(lacking, self._file.read_each(lacking) if lacking else [], strict=True))
+        return [raw if (raw := held[one]) is not None else read[one] for one in ranges]
+
+    def _held(self, offset: int, size: int) -> bytes | None:
+        at = offset - self._kept_from
+        stop = min(offset + size, self.size) - self._kept_from
+        return self._kept[at:stop] if self._kept and at >= 0 and stop <= len(self._kept) else None
 
 
 class UnpackedBytes:
@@ -71,6 +98,10 @@ class UnpackedBytes:
             self._kept = self._kept[drop:]
             self._kept_from += drop
         return self._kept[:size]
+
+    def read_each(self, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+        """Several ranges (offset, size), in order and not overlapping."""
+        return [self.read(*one) for one in ranges]
 
     def length(self, limit: int) -> int:
         """Bytes in all, counted to the end of the content, or to a little beyond `limit`."""

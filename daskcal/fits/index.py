@@ -22,7 +22,7 @@ from daskcal.fits.tile_table import TileTable
 
 _log = logging.getLogger(__name__)
 
-VERSION = 3  # of what is stored; to be raised whenever a scan of the same bytes gives other results
+VERSION = 4  # of what is stored; to be raised whenever a scan of the same bytes gives other results
 _BUSY_SECONDS = 2.0
 _RACY_NS = 2_000_000_000  # a file changed so lately may change again without a new time
 _DAY = 86400
@@ -30,13 +30,13 @@ _DAYS_KEPT, _DAYS_NOTED = 120, 20
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS scanned (
-    path BLOB, asked TEXT, part INTEGER, size INTEGER, mtime_ns INTEGER, seen INTEGER,
+    path BLOB, asked TEXT, part INTEGER, size INTEGER, mtime_ns INTEGER, tag TEXT, seen INTEGER,
     place TEXT, fingerprint TEXT, problems TEXT, cards TEXT, header TEXT,
     PRIMARY KEY (path, asked, part))
 """
 _FIND = (
     "SELECT place, fingerprint, problems, cards, header, seen FROM scanned"
-    " WHERE path = ? AND asked = ? AND size = ? AND mtime_ns = ? ORDER BY part"
+    " WHERE path = ? AND asked = ? AND size = ? AND mtime_ns = ? AND tag = ? ORDER BY part"
 )
 
 
@@ -78,7 +78,7 @@ class StoredHeader(Mapping[str, Value]):
 
 
 class Index:
-    """Results of earlier scans by path, size and time of change.
+    """Results of earlier scans by path, size and time of change, or version behind a URL.
 
     Whatever is wrong with the file of the index, a scan goes on without it.
     """
@@ -113,7 +113,8 @@ class Index:
         self, base: sqlite3.Connection, entry: Found, asked: str, found: dict[str, Outcome]
     ) -> None:
         path = os.fsencode(entry.path)
-        rows = base.execute(_FIND, (path, asked, entry.size, entry.mtime_ns)).fetchall()
+        version = entry.size, entry.mtime_ns, entry.tag
+        rows = base.execute(_FIND, (path, asked, *version)).fetchall()
         if not rows:
             return
         try:
@@ -136,6 +137,7 @@ class Index:
                 part,
                 entry.size,
                 entry.mtime_ns,
+                entry.tag,
                 self._today,
                 *row,
             )
@@ -149,7 +151,7 @@ class Index:
         try:
             with self._base:
                 self._base.executemany("DELETE FROM scanned WHERE path = ? AND asked = ?", first)
-                self._base.executemany(f"INSERT INTO scanned VALUES ({','.join('?' * 11)})", rows)
+                self._base.executemany(f"INSERT INTO scanned VALUES ({','.join('?' * 12)})", rows)
                 self._base.executemany(
                     f"UPDATE scanned SET seen = {self._today} WHERE path = ? AND asked = ?",
                     self._noted,
@@ -232,7 +234,7 @@ def _lasts(entry: Found, outcome: Outcome) -> bool:
 def _lasting(entry: Found, one: Frame | Unreadable) -> bool:
     if isinstance(one, Unreadable):
         return one.reason not in MAY_PASS
-    return (one.source.size, one.source.mtime_ns) == (entry.size, entry.mtime_ns)
+    return one.source.stamp == entry.stamp
 
 
 def _rows(outcome: Outcome) -> list[tuple[str, ...]]:
@@ -304,6 +306,7 @@ def _restored(entry: Found, row: tuple[str, ...]) -> tuple[int, Frame | Unreadab
         entry.mtime_ns,
         unpacked_size,
         tiles and TileTable.from_values(tiles),
+        entry.tag,
     )
     noted = tuple(json.loads(problems)) if problems else ()
     return whole, Frame(source, cards, StoredHeader(header), fingerprint, noted, of)

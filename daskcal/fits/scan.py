@@ -12,9 +12,10 @@ from daskcal.fits.files import Found, Paths, find_files
 from daskcal.fits.frame import Asked, Every, Frame, Outcome, Unreadable, scan_file
 from daskcal.fits.header import Value
 from daskcal.fits.index import Index
+from daskcal.fits.urls import is_url
 from daskcal.strict import strict_keywords
 
-_THREADS = 8
+_THREADS, _REMOTE_THREADS = 8, 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,8 @@ def scan(
     Parameters
     ----------
     paths : path or iterable of paths
-        Files, folders (with their sub-folders) and globs. Hidden files in folders are skipped.
+        Files, folders (with their sub-folders) and globs, here or as URLs that fsspec opens
+        (``s3://bucket/night``). Hidden files in folders are skipped.
     hdu : int or str, optional
         Index or EXTNAME of the HDU to take in each file; the first image by default.
     detectors : bool
@@ -51,7 +53,7 @@ def scan(
     Raises
     ------
     FrameError
-        ``missing`` where a path does not exist.
+        ``missing`` where a path does not exist, ``unreadable`` where a store does not answer.
     """
     if hdu is not None and (isinstance(hdu, bool) or not isinstance(hdu, int | str)):
         raise ArgumentError(f"hdu={hdu!r} is neither the index nor the EXTNAME of an HDU")
@@ -100,6 +102,7 @@ def _is_one(outcome: Outcome) -> bool:
 
 def _fresh(found: list[Found], asked: Asked) -> dict[str, Outcome]:
     """Outcomes by path, from the files themselves."""
-    with ThreadPoolExecutor(_THREADS) as pool:
+    threads = _REMOTE_THREADS if any(is_url(entry.path) for entry in found) else _THREADS
+    with ThreadPoolExecutor(threads) as pool:
         outcomes = pool.map(lambda entry: scan_file(entry, asked), found)
         return {entry.path: outcome for entry, outcome in zip(found, outcomes, strict=True)}

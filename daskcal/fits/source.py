@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from daskcal.errors import ArgumentError, FrameError
-from daskcal.fits.content import check_unchanged, open_regular, spool
+from daskcal.fits.content import spool
+from daskcal.fits.open_file import LocalFile, OpenFile, Stamp, open_file
 from daskcal.fits.tile_table import TileTable
 
-_PAGE = 4096
+_AT_ONCE = 4 << 20  # bytes that are held beside the window which they go into
 _UNSIGNED = {8: -128.0, 16: 2.0**15, 32: 2.0**31, 64: 2.0**63}
 _STORED = {8: "u1", 16: "i2", 32: "i4", 64: "i8", -32: "f4", -64: "f8"}
 
@@ -43,6 +44,8 @@ class ImageSource:
         Bytes of the content; `size` for files that are not packed.
     tiles : TileTable or None
         Where the tiles lie, where daskcal itself decodes them.
+    tag : str
+        Of a file behind a URL: which version of it was scanned.
     """
 
     path: str
@@ -59,6 +62,12 @@ class ImageSource:
     mtime_ns: int
     unpacked_size: int
     tiles: TileTable | None = None
+    tag: str = ""
+
+    @property
+    def stamp(self) -> Stamp:
+        """What the file was when it was scanned."""
+        return Stamp(self.size, self.mtime_ns, self.tag)
 
     @property
     def is_scaled(self) -> bool:
@@ -143,20 +152,14 @@ def read_pixels(
     return values, _convert(source, stored, values)
 
 
-def open_content(source: ImageSource) -> int:
-    """A file descriptor of the unpacked content, found unchanged since the scan."""
+def open_content(source: ImageSource) -> OpenFile:
+    """The unpacked content, found unchanged since the scan."""
     if not source.wrapper:
-        handle, status = open_regular(source.path)
-        try:
-            check_unchanged(source.path, status, source.size, source.mtime_ns)
-        except FrameError:
-            os.close(handle)
-            raise
-        return handle
+        return open_file(source.path, source.stamp)
     for attempt in range(2):
-        copy = spool(source.path, source.size, source.mtime_ns, source.unpacked_size)
+        copy = spool(source.path, source.stamp, source.unpacked_size)
         try:
-            return open_regular(copy)[0]
+            return open_file(copy)
         except FrameError:  # removed by another process between the two lines above
             if attempt:
                 raise
@@ -172,41 +175,64 @@ def read_stored(
     start = source.offset + rows[0] * row_bytes + columns[0] * window.itemsize
     if not width or not height:
         return
-    handle = open_content(source)
+    file = open_content(source)
     try:
         if width == source.shape[1]:
-            fill(source, handle, window, start)
-        elif row_bytes - width * window.itemsize >= _PAGE:
-            for row in range(height):
-                fill(source, handle, window[row], start + row * row_bytes)
+            fill(source, file, window, start)
+        elif row_bytes - width * window.itemsize >= file.gap:
+            fill_each(source, file, [(row, start + i * row_bytes) for i, row in enumerate(window)])
         else:
-            band = np.empty((height - 1) * source.shape[1] + width, window.dtype)
-            fill(source, handle, band, start)
-            strides = (row_bytes, window.itemsize)
-            window[:] = np.lib.stride_tricks.as_strided(band, window.shape, strides)
+            step = max(1, _AT_ONCE // row_bytes)
+            for first in range(0, height, step):
+                some = window[first : first + step]
+                band = np.empty((len(some) - 1) * source.shape[1] + width, window.dtype)
+                fill(source, file, band, start + first * row_bytes)
+                strides = (row_bytes, window.itemsize)
+                some[:] = np.lib.stride_tricks.as_strided(band, some.shape, strides)
     finally:
-        os.close(handle)
+        file.close()
 
 
-def fill(source: ImageSource, handle: int, target: NDArray, offset: int) -> None:
-    """Fill `target` with the file's bytes from `offset`: every read of pixels is this one."""
-    buffer = target.reshape(-1).view(np.uint8).data
+def fill_each(source: ImageSource, file: OpenFile, pieces: Sequence[tuple[NDArray, int]]) -> None:
+    """Fill several targets, each with the file's bytes from an offset on."""
+    if isinstance(file, LocalFile) or len(pieces) == 1:
+        for target, offset in pieces:
+            fill(source, file, target, offset)
+        return
+    ranges = [(offset, target.nbytes) for target, offset in pieces]
+    for (target, offset), raw in zip(pieces, file.read_each(ranges), strict=True):
+        if len(raw) < target.nbytes:
+            raise _short(source, target.nbytes, offset, len(raw))
+        _bytes_of(target)[:] = raw
+
+
+def fill(source: ImageSource, file: OpenFile, target: NDArray, offset: int) -> None:
+    """Fill `target` with the file's bytes from `offset` on."""
+    buffer = _bytes_of(target)
     done = 0
     while done < len(buffer):
         try:
-            count = os.preadv(handle, [buffer[done:]], offset + done)
+            count = file.read_into(buffer[done:], offset + done)
         except OSError as error:
             raise FrameError(
                 source.path, "unreadable", f"reading failed: {error.strerror}", source.hdu
             ) from error
         if not count:
-            raise FrameError(
-                source.path,
-                "truncated",
-                f"{len(buffer)} bytes from {offset} were to be read and {done} are there",
-                source.hdu,
-            )
+            raise _short(source, len(buffer), offset, done)
         done += count
+
+
+def _bytes_of(target: NDArray) -> memoryview:
+    return target.reshape(-1).view(np.uint8).data
+
+
+def _short(source: ImageSource, wanted: int, offset: int, there: int) -> FrameError:
+    return FrameError(
+        source.path,
+        "truncated",
+        f"{wanted} bytes from {offset} were to be read and {there} are there",
+        source.hdu,
+    )
 
 
 def _convert(source: ImageSource, stored: NDArray, values: NDArray) -> NDArray[np.bool_] | None:

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from daskcal.errors import FrameError
-from daskcal.fits.source import ImageSource, fill
+from daskcal.fits.open_file import OpenFile
+from daskcal.fits.source import ImageSource, fill, fill_each
 from daskcal.fits.tile_table import TileTable
 
 PADDING = 8  # bytes after the data that a decoder may look at
@@ -46,7 +47,7 @@ class Tiles:
 def read_bytes(
     source: ImageSource,
     table: TileTable,
-    handle: int,
+    file: OpenFile,
     rows: tuple[int, int],
     columns: tuple[int, int],
 ) -> Tiles | None:
@@ -63,7 +64,7 @@ def read_bytes(
     )
     across = -(-source.shape[1] // table.tile[1])
     raw = np.empty((bottom - top, across, table.row_bytes), np.uint8)
-    fill(source, handle, raw, source.offset + top * across * table.row_bytes)
+    fill(source, file, raw, source.offset + top * across * table.row_bytes)
     raw = raw[:, left:right]
     sizes, offsets = _descriptors(raw, table.coded, table.wide)
     packed = sizes == 0
@@ -79,7 +80,7 @@ def read_bytes(
     if lost.any():
         raise damaged(source, table, np.argwhere(lost)[0] + (top, left), "it is outside the data")
     sizes = np.minimum(sizes, _LONGEST * table.tile[0] * table.tile[1] + _LEAST)
-    data, starts = _heap(source, handle, source.offset + table.heap + offsets, sizes)
+    data, starts = _heap(source, file, source.offset + table.heap + offsets, sizes)
     scales, zeros = (_numbers(raw, at, ">f8") for at in (table.scale, table.zero))
     return Tiles((top, left), data, starts, sizes, packed, scales, zeros)
 
@@ -114,7 +115,7 @@ def _numbers(raw: NDArray[np.uint8], at: int | None, kind: str) -> NDArray:
 
 
 def _heap(
-    source: ImageSource, handle: int, places: NDArray[np.int64], sizes: NDArray[np.int64]
+    source: ImageSource, file: OpenFile, places: NDArray[np.int64], sizes: NDArray[np.int64]
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """The bytes of tiles one after the other, and where each begins.
 
@@ -124,7 +125,9 @@ def _heap(
     starts = ends - sizes
     data = np.zeros(int(ends[-1, -1]) + PADDING, np.uint8)
     breaks = np.flatnonzero((places + sizes).ravel()[:-1] != places.ravel()[1:]) + 1
-    for first, after in zip([0, *breaks], [*breaks, sizes.size], strict=True):
-        piece = data[starts.flat[first] : ends.flat[after - 1]]
-        fill(source, handle, piece, int(places.flat[first]))
+    pieces = [
+        (data[starts.flat[first] : ends.flat[after - 1]], int(places.flat[first]))
+        for first, after in zip([0, *breaks], [*breaks, sizes.size], strict=True)
+    ]
+    fill_each(source, file, pieces)
     return data, starts

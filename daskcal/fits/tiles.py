@@ -6,7 +6,6 @@ parses the headers of the file again for each window.
 
 from __future__ import annotations
 
-import os
 import zlib
 from functools import cache
 from typing import TYPE_CHECKING
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from daskcal.errors import FrameError
+from daskcal.fits.open_file import OpenFile
 from daskcal.fits.source import ImageSource, open_content
 from daskcal.fits.tile_bytes import Tiles, damaged, read_bytes
 from daskcal.fits.tile_table import TileTable
@@ -42,17 +42,17 @@ def read_tiles(
     if not room.size:
         return room
     table = source.tiles
-    handle = open_content(source)
+    file = open_content(source)
     try:
         if table is not None:
-            tiles = read_bytes(source, table, handle, rows, columns)
+            tiles = read_bytes(source, table, file, rows, columns)
             if tiles is not None:
                 out = room.view(room.dtype.newbyteorder("="))
                 _decode(source, table, tiles, rows, columns, out)
                 return out
-        return _read_by_astropy(source, handle, rows, columns)
+        return _read_by_astropy(source, file, rows, columns)
     finally:
-        os.close(handle)
+        file.close()
 
 
 def _decode(
@@ -157,16 +157,18 @@ def _random_numbers() -> NDArray[np.float32]:
 
 
 def _read_by_astropy(
-    source: ImageSource, handle: int, rows: tuple[int, int], columns: tuple[int, int]
+    source: ImageSource, file: OpenFile, rows: tuple[int, int], columns: tuple[int, int]
 ) -> NDArray:
     from astropy.io import fits
 
-    with open(handle, "rb", closefd=False) as file:
+    with file.stream() as stream:
         try:
-            with fits.open(file, memmap=False, do_not_scale_image_data=True) as hdus:
+            with fits.open(stream, memmap=False, do_not_scale_image_data=True) as hdus:
                 hdu = hdus[source.hdu]
                 squeezed = (0,) * (len(hdu.shape) - 2)
                 values = hdu.section[(*squeezed, slice(*rows), slice(*columns))]
+        except FrameError:
+            raise
         except Exception as error:
             raise FrameError(
                 source.path,

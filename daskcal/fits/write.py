@@ -13,8 +13,9 @@ import os
 import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import dask.array as da
 import numpy as np
@@ -26,6 +27,8 @@ from daskcal.errors import ArgumentError, OutputError, choose
 from daskcal.fits.cards import CARD, make_card
 from daskcal.fits.checksum import file_checksum, folded, header_bytes, padded, word_sum
 from daskcal.fits.flushing import begin_flush
+from daskcal.fits.urls import is_url
+from daskcal.retry import shared
 from daskcal.temporaries import discard_temporaries, forget, making, new_temporary
 
 _BITPIX = {"u1": 8, "i2": 16, "i4": 32, "f4": -32, "f8": -64, "u2": 16}
@@ -112,7 +115,7 @@ def fits_sink(
     Parameters
     ----------
     path : str or Path
-        The final name. Its folder must exist; nothing is written before computing.
+        The final name, or a URL. Its folder must exist; nothing is written before computing.
     planes : sequence of Plane
         Of equal shape; the first is the primary HDU.
     overwrite : bool
@@ -135,15 +138,22 @@ def fits_sink(
         The folder is missing or cannot be written, the file exists, or the disk is too full.
     """
     choose("compress", compress, ("none", "rice"))
-    path = Path(path).absolute()
     units = _layout(planes)
+    rows = planes[0].data.chunks[-2]
+    banded = [replace(plane, data=_in_bands(plane.data, rows)) for plane in planes]
+    if is_url(path):
+        from daskcal.fits.upload import uploaded_sink
+
+        options: dict[str, Any] = {"overwrite": overwrite, "compress": compress}
+        return uploaded_sink(str(path), banded, **options, after=_finished(after))
+    path = Path(path).absolute()
     size = _end(units[-1])
     _refuse_early(path, size * (2 if compress == "rice" else 1), overwrite)
     part = new_temporary(path)
     job = _Job(str(path), part, size, units, overwrite, compress)
 
-    stacked = any(plane.data.ndim == 3 for plane in planes)
-    arrays = [_in_bands(plane.data, planes[0].data.chunks[-2]) for plane in planes]
+    arrays = [plane.data for plane in banded]
+    stacked = any(array.ndim == 3 for array in arrays)
     axes = "fyx" if stacked else "yx"
     sums = da.blockwise(
         _write_band,
@@ -300,7 +310,8 @@ def _write_band(job: _Job, where: tuple[slice, slice], *blocks: object) -> tuple
     rows = where[0]
     bands = [_band(block, unit, rows) for block, unit in zip(blocks, job.units, strict=True)]
     try:
-        handle = os.open(job.part, os.O_WRONLY)  # no O_CREAT: a late twin must not make it anew
+        # no O_CREAT: a late twin must not make it anew
+        handle = shared(lambda: os.open(job.part, os.O_WRONLY), job.part)
     except FileNotFoundError:
         handle = None  # finished already, by a twin of this task; _finalise compares
     try:
@@ -370,7 +381,9 @@ def _finalise(sums: object, job: _Job) -> Written:
     bands = list(_leaves(sums))
     datasums = tuple(folded(sum(column)) for column in zip(*bands, strict=True))
     try:
-        if not os.path.exists(job.part):
+        try:
+            shared(lambda: os.stat(job.part), job.part)
+        except FileNotFoundError:
             return _finished_before(job, datasums)
         checksum = _complete(job, datasums)
         written = Written(job.path, os.path.getsize(job.part), checksum, datasums)

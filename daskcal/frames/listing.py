@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
+from daskcal.fits.urls import common_folder, inside
 from daskcal.frames.table import frame_table
 from daskcal.printable import one_line
 
@@ -21,10 +21,10 @@ def listing(found: Scan) -> str:
     if found.frames:
         table = frame_table(found.frames)
         columns = (*(("detector",) if (table["detectors"] > 1).any() else ()), *_COLUMNS)
-        base = os.path.commonpath([os.path.dirname(path) for path in table["path"]])
+        base = common_folder(table["path"])
         rows = [("file", *columns)]
         for _, row in table.iterrows():
-            name = one_line(os.path.relpath(row["path"], base))
+            name = one_line(inside(row["path"], base) or row["path"])
             rows.append((name, *(_cell(row[c]) for c in columns)))
         widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
         lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in rows]

@@ -18,6 +18,7 @@ from daskcal.errors import FrameError
 from daskcal.fits.checksum import file_checksum
 from daskcal.fits.frame import Frame, read_frame
 from daskcal.fits.keywords import normalise
+from daskcal.fits.open_file import Stamp
 from daskcal.fits.product_header import read_history
 from daskcal.fits.source import ImageSource, read_pixels
 from daskcal.frames.detector import RawWindow, detector_coords
@@ -38,9 +39,9 @@ def open_master(path: str | PathLike[str]) -> xr.Dataset:
     Parameters
     ----------
     path : str or path
-        A FITS file: the image, and where they are there the extensions UNCERT, UNCSHARE (the
-        part of UNCERT that comes from masters), MASK, NUSED and UNSTABLE. A CCDData file of
-        ccdproc and a plain image will do.
+        A FITS file, or its URL: the image, and where they are there the extensions UNCERT,
+        UNCSHARE (the part of UNCERT that comes from masters), MASK, NUSED and UNSTABLE. A CCDData
+        file of         ccdproc and a plain image will do.
 
     Returns
     -------
@@ -146,12 +147,12 @@ def _attrs(path: str, image: Frame, values: Any, own: bool) -> dict[str, Any]:
     source = image.source
     attrs["cards"] = image.cards
     attrs["file"] = os.path.basename(path)
-    attrs["checksum"] = _checksum(source.path, source.size, source.mtime_ns)
+    attrs["checksum"] = _checksum(source.path, source.stamp)
     return attrs
 
 
 @functools.lru_cache(maxsize=4096)
-def _checksum(path: str, size: int, mtime_ns: int) -> str:
+def _checksum(path: str, stamp: Stamp) -> str:
     return file_checksum(path)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Iterable, Sequence
 from os import PathLike
@@ -14,6 +13,7 @@ from dask.base import tokenize
 
 from daskcal.errors import DaskcalWarning, FrameError, GeometryError, UnitError
 from daskcal.fits import AssembledImage, Frame, Scan, scan
+from daskcal.fits.urls import absolute
 from daskcal.frames.amplifiers import VALUES, Amplifier, amplifier_coords
 from daskcal.frames.assembled import DetectorFrame, assembled
 from daskcal.frames.blocks import DIMS, Stack, assign
@@ -46,7 +46,8 @@ def open_frames(
     ----------
     paths : path, glob, folder or iterable of them
         FITS files, plain, gzipped, bzipped or tile-compressed, known by content and not by name;
-        folders are searched with all that is below them.
+        folders are searched with all that is below them. They may be URLs that fsspec opens, such
+        as ``s3://bucket/night``: of those, only the bytes that are needed are read.
     unit : {"adu", "electron"}, optional
         Unit of the pixels where BUNIT does not say.
     hdu : int or str, optional
@@ -212,7 +213,7 @@ def as_instrument(instrument: Instrument | str | None) -> Instrument:
 def report_unreadable(found: Scan, paths: Paths) -> None:
     """Raise for a named file that gives nothing, and warn of what else is left out."""
     named = [paths] if isinstance(paths, str | PathLike) else list(paths)
-    files = {os.path.abspath(os.path.expanduser(p)) for p in named}
+    files = {absolute(path) for path in named}
     files -= {frame.source.path for frame in found.frames}
     for bad in found.unreadable:
         error = FrameError(bad.path, bad.reason, bad.message, bad.hdu)

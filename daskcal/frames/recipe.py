@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, ClassVar, Protocol, Self
 import numpy as np
 from dask.base import tokenize
 
-from daskcal.fits import AssembledImage, ImageSource, read_pixels
+from daskcal.fits import AssembledImage, ImageSource, read_each
 from daskcal.frames.block import PLANES, Block, promoted
 from daskcal.frames.masks import Flag
 from daskcal.frames.sections import Section
@@ -158,11 +158,9 @@ class Files:
         sources = self.sources[frames]
         rows, columns = ((s.start, s.stop) for s in section.within(self.section))
         block = Block(section, np.empty((len(sources), *section.shape), self.dtype))
-        for i, source in enumerate(sources):
+        for i, (values, undefined) in enumerate(read_each(sources, rows, columns, block.image)):
             image = block.image[i]
-            direct = image if source.dtype == image.dtype else None
-            values, undefined = read_pixels(source, rows, columns, direct)
-            if direct is None:
+            if not np.may_share_memory(values, image):
                 image[:] = values
             if undefined is not None:
                 if block.mask is None:

@@ -11,7 +11,9 @@ import xarray as xr
 from xarray.backends import BackendEntrypoint
 
 from daskcal.errors import ArgumentError, FrameError
-from daskcal.fits.content import claims_fits, kind, open_regular
+from daskcal.fits.content import claims_fits, kind
+from daskcal.fits.open_file import open_regular
+from daskcal.fits.urls import is_url
 from daskcal.frames.instrument import Instrument
 from daskcal.frames.mosaic import open_mosaic
 from daskcal.frames.open import open_frames
@@ -33,6 +35,8 @@ class DaskcalEntrypoint(BackendEntrypoint):
         if not isinstance(filename_or_obj, str | PathLike):
             return False
         path = os.fspath(filename_or_obj)
+        if is_url(path):  # which is not asked: it may be meant for another engine
+            return claims_fits(path)
         try:
             handle, _ = open_regular(path)
         except (FrameError, OSError):

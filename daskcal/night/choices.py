@@ -30,7 +30,7 @@ def choose_frames(
     config: NightConfig,
     select: str | None,
     exclude: Sequence[str],
-    folder: Path,
+    folder: Path | str,
     names: Sequence[str],
 ) -> tuple[tuple[Choice, ...], dict[int, str]]:
     """What the user chose to leave out: records for the ledger, and frames with the reason.
@@ -43,7 +43,7 @@ def choose_frames(
         Its ``[select]`` comes first.
     select, exclude : str or None, sequence of str
         A condition and globs beside the config's.
-    folder : Path
+    folder : Path or str
         The night's, where the paths that globs see start.
     names : sequence of str
         What the ledger calls the frames.
@@ -118,7 +118,7 @@ def _left_out(
     config: NightConfig,
     select: str | None,
     exclude: Sequence[str],
-    folder: Path,
+    folder: Path | str,
     paths: list[str],
 ) -> Iterator[tuple[Literal["select", "exclude", "config"], str, np.ndarray]]:
     """Each choice: whose it is, what it says, and the frames that it leaves out."""
@@ -140,7 +140,7 @@ def _unselected(table: pd.DataFrame, query: str, where: str) -> np.ndarray:
         raise ConfigError(f"{where}: {error}") from None
 
 
-def _fitting(paths: list[str], glob: str, folder: Path) -> np.ndarray:
+def _fitting(paths: list[str], glob: str, folder: Path | str) -> np.ndarray:
     return np.flatnonzero(glob_mask(paths, [glob], folder))
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from daskcal.fits.urls import is_url
 from daskcal.night.query import parse_query, query_mask
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ def glob_mask(paths: Iterable[str], globs: Sequence[str], root: str | Path = "")
 
 
 def _fits_glob(path: str, globs: Sequence[str], root: str) -> bool:
-    inside = os.path.relpath(path, root) if root and os.path.isabs(path) else path
+    within = root and (os.path.isabs(path) or is_url(path))
+    inside = os.path.relpath(path, root) if within else path
     names = (os.path.basename(path), inside.replace(os.sep, "/"))
     return any(name == glob or fnmatch.fnmatchcase(name, glob) for name in names for glob in globs)

@@ -44,7 +44,7 @@ def unknown_detectors(config: NightConfig, table: pd.DataFrame) -> Iterator[str]
             yield f"detectors.{name} in the config is of no frame; {nearest(name, known)}"
 
 
-def lacking_detectors(table: pd.DataFrame, folder: Path) -> Iterator[str]:
+def lacking_detectors(table: pd.DataFrame, folder: Path | str) -> Iterator[str]:
     """A line for the files that lack the same detectors, which most files of the camera have."""
     mosaics = table[table["detectors"] > 1]
     for _, camera in mosaics.groupby("instrument"):

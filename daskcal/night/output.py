@@ -10,9 +10,26 @@ from pathlib import Path
 
 from daskcal.errors import ArgumentError, OutputError
 from daskcal.fits import is_product, scan
+from daskcal.fits.urls import is_url, local
 
 
-def check_output(folder: Path, raw: Path) -> None:
+def require_here(path: str | os.PathLike[str]) -> Path:
+    """A path for output, which lies on this machine.
+
+    Raises
+    ------
+    ArgumentError
+        It is a URL.
+    """
+    if is_url(path):
+        raise ArgumentError(
+            f"{path} is a URL, and what is made goes to a folder of this machine; copy it, "
+            "or write single products with daskcal.to_fits and daskcal.to_zarr, which take URLs"
+        )
+    return Path(local(os.fspath(path)))
+
+
+def check_output(folder: Path, raw: Path | str) -> None:
     """Refuse a folder that holds the raw frames or cannot be written; nothing is made yet.
 
     Raises
@@ -22,7 +39,7 @@ def check_output(folder: Path, raw: Path) -> None:
     OutputError
         A file is in the way, or it must not be written.
     """
-    if folder.exists() and os.path.samefile(folder, raw):
+    if isinstance(raw, Path) and folder.exists() and os.path.samefile(folder, raw):
         raise ArgumentError(f"{folder} holds the raw frames; give another folder for the products")
     for path in (folder, *(folder / part for part in ("masters", "science", "report"))):
         _require_writable(path)

@@ -14,6 +14,7 @@ import numpy as np
 
 from daskcal.errors import FrameError, UnitError
 from daskcal.fits import Frame, Unreadable, is_product, scan
+from daskcal.fits.urls import absolute, is_url, local
 from daskcal.frames.assembled import assembled
 from daskcal.frames.units import unit_word
 from daskcal.masters.library import Library
@@ -47,8 +48,8 @@ class Plan:
 
     Attributes
     ----------
-    folder : Path
-        The night's folder.
+    folder : Path or str
+        The night's folder; a str where it is a URL.
     frames, table : tuple of Frame, pandas.DataFrame
         Every raw frame, and a row of normalised values for each.
     unreadable : tuple of Unreadable
@@ -65,7 +66,7 @@ class Plan:
         What it may take from a library of masters.
     """
 
-    folder: Path
+    folder: Path | str
     config: NightConfig
     frames: tuple[Frame, ...]
     table: pd.DataFrame
@@ -161,7 +162,7 @@ class Plan:
         return plan_text(self)
 
 
-def relative(path: str, folder: Path) -> str:
+def relative(path: str, folder: Path | str) -> str:
     """A path as seen from a night's folder; as it is where it lies elsewhere."""
     inside = os.path.join(folder, "")
     if path.startswith(inside):  # of nearly every frame of a night, and a `Path` takes its time
@@ -169,7 +170,7 @@ def relative(path: str, folder: Path) -> str:
     return str(Path(path).relative_to(folder)) if Path(path).is_relative_to(folder) else path
 
 
-def labels(frames: Sequence[Frame], table: pd.DataFrame, folder: Path) -> list[str]:
+def labels(frames: Sequence[Frame], table: pd.DataFrame, folder: Path | str) -> list[str]:
     """What people call frames: the path below the night's folder, and the detector of mosaics."""
     return [
         one_line(relative(frame.source.path, folder) + (f" [{detector}]" if frame.of > 1 else ""))
@@ -192,7 +193,7 @@ def plan_night(
     Parameters
     ----------
     raw : path
-        The night's folder, searched with all that is below it.
+        The night's folder, or its URL, searched with all that is below it.
     config : NightConfig or path, optional
         A config file, or the name of a shipped camera; headers and defaults decide without one.
     select : str, optional
@@ -219,8 +220,8 @@ def plan_night(
     UnitError
         Frames have no unit, and the config gives none.
     """
-    folder = Path(raw).absolute()
-    if not folder.is_dir():
+    folder = absolute(raw) if is_url(raw) else Path(local(fspath(raw))).absolute()
+    if isinstance(folder, Path) and not folder.is_dir():
         raise FrameError(str(raw), "missing", "is not a folder; give the folder of raw frames")
     settings = config if isinstance(config, NightConfig) else load_config(_path(config))
     camera = instrument_of(settings)

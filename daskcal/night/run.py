@@ -36,7 +36,7 @@ from daskcal.night.lock import held
 from daskcal.night.mosaic_flats import MosaicFlats
 from daskcal.night.opened import OpenedMasters
 from daskcal.night.origins import origin_of
-from daskcal.night.output import check_output, check_targets, make_folders
+from daskcal.night.output import check_output, check_targets, make_folders, require_here
 from daskcal.night.pixels import PixelMasks
 from daskcal.night.plan import Plan, instrument_of, plan_night
 from daskcal.night.progress import Watch
@@ -120,13 +120,14 @@ def reduce_night(
     }
     with dask.config.set({} if memory is None else {"daskcal.memory": memory}):
         budget()  # refuses what is no size
+        folder = require_here(output)
         found = None if library is None else Library(library)
         plan = _plan(raw, config, select, exclude, output, found)
         settings = plan.config.output.model_copy(
             update={key: value for key, value in given.items() if value is not None}
         )
         plan = replace(plan, config=plan.config.model_copy(update={"output": settings}))
-        return Run(plan, Path(output), watch or Watch()).all(command)
+        return Run(plan, folder, watch or Watch()).all(command)
 
 
 def _plan(

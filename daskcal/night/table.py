@@ -44,7 +44,7 @@ def instrument_of(config: NightConfig) -> Instrument:
 def night_table(
     frames: Sequence[Frame],
     config: NightConfig,
-    folder: Path,
+    folder: Path | str,
     select: str | None = None,
 ) -> pd.DataFrame:
     """The frame table with what the config says of the camera and of types in place.

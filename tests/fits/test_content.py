@@ -163,7 +163,7 @@ def test_a_copy_that_is_not_whole_or_was_removed_is_made_again(plain, tmp_path):
     path.write_bytes(gzip.compress(plain.read_bytes()))
     source = scanned(path).frames[0].source
     for spoil in (lambda p: p.write_bytes(b"half"), lambda p: p.unlink()):
-        copy = content.spool(path, source.size, source.mtime_ns, source.unpacked_size)
+        copy = content.spool(path, source.stamp, source.unpacked_size)
         spoil(type(plain)(copy))
         np.testing.assert_array_equal(read_pixels(source, (0, 60), (0, 100))[0], IMAGE)
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from daskcal.fits.content import kind, unpack
 from daskcal.fits.hdus import PlainBytes, UnpackedBytes, walk
 from daskcal.fits.header import CardComments, find_end, parse
+from daskcal.fits.open_file import open_file
 
 
 def padded(*cards):
@@ -45,7 +46,7 @@ def headers_of(path):
         if wrapper in ("gzip", "bzip2"):
             stream = UnpackedBytes(str(path), unpack(file, str(path), wrapper))
         else:
-            stream = PlainBytes(str(path), file.fileno())
+            stream = PlainBytes(open_file(str(path)))
         return [hdu.cards for hdu in walk(stream)], stream
 
 

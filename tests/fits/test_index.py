@@ -40,13 +40,13 @@ def night(tmp_path):
 @pytest.fixture
 def opened(monkeypatch):
     paths = []
-    real = frame_module.open_regular
+    real = frame_module.open_file
 
-    def open_regular(path):
+    def open_file(path, known):
         paths.append(os.path.basename(path))
-        return real(path)
+        return real(path, known)
 
-    monkeypatch.setattr(frame_module, "open_regular", open_regular)
+    monkeypatch.setattr(frame_module, "open_file", open_file)
     return paths
 
 

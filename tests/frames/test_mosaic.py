@@ -185,7 +185,7 @@ def test_the_index_gives_the_same_detectors_again(
         os.utime(path, (1e9, 1e9))
     first = scan(tmp_path / "raw", detectors=True)
     with monkeypatch.context() as patch:
-        patch.setattr("daskcal.fits.frame.open_regular", None)  # no file is opened
+        patch.setattr("daskcal.fits.frame.open_file", None)  # no file is opened
         assert scan(tmp_path / "raw", detectors=True) == first
     assert [frame.of for frame in first.frames] == [4] * 11
     single = scan(tmp_path / "raw")  # asked for one image each, the files give none
@@ -209,7 +209,7 @@ def test_a_scan_reads_no_more_of_a_sound_file_than_headers_and_samples(
         read += len(raw)
         return raw
 
-    monkeypatch.setattr("daskcal.fits.hdus.os.pread", counting)
+    monkeypatch.setattr(os, "pread", counting)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert len(scan(path, detectors=True, index=False).frames) == 4
@@ -273,5 +273,5 @@ def test_the_index_keeps_detectors_of_several_extensions(
     first = scan(tmp_path / "raw", detectors=True)
     assert [(len(frame.parts), frame.of) for frame in first.frames] == [(2, 2)] * 3
     with monkeypatch.context() as patch:
-        patch.setattr("daskcal.fits.frame.open_regular", None)  # no file is opened
+        patch.setattr("daskcal.fits.frame.open_file", None)  # no file is opened
         assert scan(tmp_path / "raw", detectors=True) == first

@@ -145,10 +145,10 @@ def test_the_bytes_of_a_plan(raw: Path, tmp_path: Path) -> None:
 
 
 def test_a_plan_reads_no_pixel(raw: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import daskcal.frames.recipe as recipe
+    import daskcal.fits.assembled as assembled
 
     def forbidden(*args: Any) -> None:
         raise AssertionError("a pixel was read")
 
-    monkeypatch.setattr(recipe, "read_pixels", forbidden)
+    monkeypatch.setattr(assembled, "read_pixels", forbidden)
     assert "will be made" in str(plan_night(raw))

@@ -490,10 +490,10 @@ def test_arguments_are_checked_before_anything_is_made(
 def test_a_run_reads_no_more_than_it_must(
     raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import daskcal.frames.recipe as recipe
+    import daskcal.fits.assembled as assembled
     from daskcal.night import gates_sample
 
-    read: Callable[..., Any] = recipe.read_pixels
+    read: Callable[..., Any] = assembled.read_pixels
     pixels: dict[str, int] = {}
 
     def counting(source: Any, rows: tuple[int, int], columns: tuple[int, int], out: Any) -> Any:
@@ -501,7 +501,7 @@ def test_a_run_reads_no_more_than_it_must(
         pixels[name] = pixels.get(name, 0) + (rows[1] - rows[0]) * (columns[1] - columns[0])
         return read(source, rows, columns, out)
 
-    monkeypatch.setattr(recipe, "read_pixels", counting)
+    monkeypatch.setattr(assembled, "read_pixels", counting)
     rows, columns = small_night.SHAPE
     monkeypatch.setattr(gates_sample, "OF_A_FRAME", gates_sample.BANDS * columns)
     reduce_night(raw, tmp_path / "out")
