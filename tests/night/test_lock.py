@@ -127,7 +127,8 @@ def test_a_run_of_another_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize(
-    ("process", "alive"), [(os.getpid(), True), (4194303, False), ("x", False)]
+    ("process", "alive"),
+    [pytest.param(os.getpid(), True, id="own"), (4194303, False), ("x", False)],
 )
 def test_a_file_system_without_locks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, process: Any, alive: bool
