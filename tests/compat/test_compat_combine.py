@@ -119,8 +119,13 @@ CENTERS = ["mean", "median", np.mean, np.ma.mean, np.ma.median, np.nanmedian]
 SPREADS = ["std", "mad_std", mad_std, np.std, np.ma.std, np.nanstd]
 
 
-@pytest.mark.parametrize("center", CENTERS, ids=str)
-@pytest.mark.parametrize("spread", SPREADS, ids=str)
+def _name(word: object) -> str:
+    """Of a word or a function: the same in every process, as pytest-xdist needs it."""
+    return word if isinstance(word, str) else f"{word.__module__}.{word.__name__}"
+
+
+@pytest.mark.parametrize("center", CENTERS, ids=_name)
+@pytest.mark.parametrize("spread", SPREADS, ids=_name)
 def test_words_and_functions_of_the_clipping(center: object, spread: object) -> None:
     options = {"sigma_clip_func": center, "sigma_clip_dev_func": spread}
     check(images(), **SIGMA | options)
