@@ -13,7 +13,8 @@ from astropy.io import fits
 from test_cli import run
 
 import daskcal
-from daskcal import cli
+from daskcal.cli import main
+from daskcal.cli.combine import OF_REJECTIONS, REJECTIONS
 from daskcal.combination import reject
 from daskcal.combination.scale import STATISTICS
 from daskcal.night import config_combine
@@ -46,7 +47,7 @@ def combined(three: list[Path], *options: object) -> np.ndarray:
 
 
 def test_the_names_are_those_of_combine() -> None:
-    assert set(cli.REJECTIONS) == set(reject.REJECTIONS)
+    assert set(REJECTIONS) == set(reject.REJECTIONS)
     assert set(typing.get_args(config_combine.Rejections)) == set(reject.REJECTIONS)
     assert config_combine.STATISTICS == STATISTICS
     keywords = {
@@ -59,9 +60,9 @@ def test_the_names_are_those_of_combine() -> None:
 
 def test_every_option_of_a_rejection_has_one_on_the_command_line_and_in_the_config() -> None:
     options = {name for names in reject.OPTIONS.values() for name in names}
-    assert set(cli._OF_REJECTIONS) == options - {"n_low", "n_high"}
-    command = cli.main.commands["combine"]
-    assert {p.name for p in command.params} >= set(cli._OF_REJECTIONS)
+    assert set(OF_REJECTIONS) == options - {"n_low", "n_high"}
+    command = main.commands["combine"]
+    assert {p.name for p in command.params} >= set(OF_REJECTIONS)
     assert set(config_combine.Combine.model_fields) >= options
 
 
