@@ -243,11 +243,18 @@ def name_groups(groups: Sequence[MasterGroup]) -> dict[MasterKey, str]:
     return {group.key: names[of[group.key]] for group in groups}
 
 
-def largest(groups: Iterable[MasterGroup]) -> dict[MasterKey, MasterGroup]:
-    """Of groups that settings alone tell apart the one with most frames, by the key without."""
+def but_settings(key: MasterKey) -> MasterKey:
+    """The key without the settings."""
+    return replace(key, settings=())
+
+
+def largest(
+    groups: Iterable[MasterGroup], but: Callable[[MasterKey], MasterKey] = but_settings
+) -> dict[MasterKey, MasterGroup]:
+    """The group with most frames of those whose keys are the same `but` for something."""
     found: dict[MasterKey, MasterGroup] = {}
     for group in groups:
-        bare = replace(group.key, settings=())
+        bare = but(group.key)
         if bare not in found or len(group.frames) > len(found[bare].frames):
             found[bare] = group
     return found

@@ -11,10 +11,12 @@ from dataclasses import replace
 from typing import Any
 
 from daskcal.masters.facts import stated
-from daskcal.masters.groups import MasterGroup, largest
+from daskcal.masters.groups import MasterGroup, MasterKey, but_settings, largest
 from daskcal.masters.rules import Rules, keyword_column
 
 Value = float | str
+
+FEW = 3  # frames: a master of fewer cannot tell an outlier
 
 
 def split_by_settings(
@@ -59,20 +61,39 @@ def odd_ones(
 ) -> Iterator[tuple[MasterGroup, str]]:
     """Groups that nothing takes, and that are at most half as many as others of their kind.
 
-    With what tells them from those, such as ``CCD temperature -10 °C, and 11 others have -20 °C``.
+    With what tells them from those, such as ``CCD temperature -10 °C, and 11 others have -20 °C``:
+    a tolerance, or for less than `FEW` frames the shape.
     """
-    most = largest(groups)
+    alike, anyhow = largest(groups), largest(groups, _but_window)
     for group in groups:
-        usual = most[replace(group.key, settings=())]
-        if 2 * len(group.frames) <= len(usual.frames) and unused(group):
-            pairs = zip(group.key.settings, usual.key.settings, strict=True)
-            (name, mine), (_, theirs) = next(pair for pair in pairs if pair[0] != pair[1])
-            label = "CCD temperature" if name == "ccd_temp" else name
-            yield (
-                group,
-                f"its {label} is {_said(name, mine)}, and that of {len(usual.frames)} other "
-                f"{group.key.kind} frames {_said(name, theirs)}",
-            )
+        usual, window = alike[but_settings(group.key)], anyhow[_but_window(group.key)]
+        if not unused(group):
+            continue
+        if _is_odd(group, usual):
+            yield group, _setting_apart(group, usual)
+        elif len(group.frames) < FEW and _is_odd(group, window):
+            mine, theirs = (one.key.readout.window_text for one in (group, window))
+            yield group, _apart("shape", mine, window, theirs)
+
+
+def _is_odd(group: MasterGroup, usual: MasterGroup) -> bool:
+    return 2 * len(group.frames) <= len(usual.frames)
+
+
+def _setting_apart(group: MasterGroup, usual: MasterGroup) -> str:
+    pairs = zip(group.key.settings, usual.key.settings, strict=True)
+    (name, mine), (_, theirs) = next(pair for pair in pairs if pair[0] != pair[1])
+    label = "CCD temperature" if name == "ccd_temp" else name
+    return _apart(label, _said(name, mine), usual, _said(name, theirs))
+
+
+def _apart(label: str, mine: str, usual: MasterGroup, theirs: str) -> str:
+    n, kind = len(usual.frames), usual.key.kind
+    return f"its {label} is {mine}, and that of {n} other {kind} frames {theirs}"
+
+
+def _but_window(key: MasterKey) -> MasterKey:
+    return replace(key, readout=replace(key.readout, shape=(0, 0), origin=None), settings=())
 
 
 def _asked(rules: Rules) -> Iterator[tuple[str | None, str, float]]:

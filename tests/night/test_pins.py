@@ -161,6 +161,21 @@ class TestMixing:
         assert "masters/dark_60s.fits" in science.masters
         assert ledger.exit_status() == 3
 
+    def test_a_frame_of_another_shape_costs_itself(self, raw: Path, tmp_path: Path) -> None:
+        small_night.write(raw / "bias_odd.fits", "bias", shape=(20, 32))
+        ledger = reduce_night(raw, tmp_path / "out", config())
+        lost = {entry.path: entry.reason for entry in ledger.frames if entry.status != "used"}
+        assert list(lost) == ["bias_odd.fits"]
+        assert "shape is 20×32, and that of 4 other bias frames 24×32" in lost["bias_odd.fits"]
+        assert ledger.exit_status() == 3
+
+    def test_windows_that_science_was_read_in_are_no_odd_ones(self, raw: Path) -> None:
+        small_night.write(raw / "bias_odd.fits", "bias", shape=(20, 32))
+        small_night.write(raw / "window.fits", "light", 60.0, 500.0, shape=(20, 32), filter="V")
+        alone = config(dark={"subtract": False}, flat={"correct": False})
+        made = [job for job in plan_night(raw, alone).jobs if job.kind == "bias"]
+        assert sorted(len(job.frames) for job in made) == [1, 4]
+
     @pytest.mark.parametrize(
         ("keyword", "value"),
         [
