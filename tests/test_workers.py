@@ -13,7 +13,7 @@ import time
 
 import dask
 import pytest
-from processes import REPOSITORY, running, scheduler, worker_command
+from processes import LOCAL, REPOSITORY, running, scheduler, worker_command
 
 import daskcal
 from daskcal.errors import ArgumentError, ClusterError
@@ -211,3 +211,36 @@ def test_tls_with_certificates_and_without(certificate):
             daskcal.cluster(scheduler=address, wait=3),
         ):
             pass
+
+
+# --- frames that kill workers ---------------------------------------------------------------------
+
+# A decoder that crashes in every worker, on two files of a night.
+CRASHING = """
+import os, signal
+import daskcal.fits.source as source
+
+def crashing(fill):
+    def crash(one, *more):
+        if one.path.endswith(("n0003.fits", "n0321.fits")):
+            os.kill(os.getpid(), signal.SIGSEGV)
+        return fill(one, *more)
+    return crash
+
+source.fill = crashing(source.fill)
+"""
+
+
+def test_frames_that_kill_workers_cost_themselves(tmp_path, monkeypatch):
+    night = daskcal.simulate_night(tmp_path / "night", size=(64, 80))
+    (tmp_path / "crashing.py").write_text(CRASHING)
+    monkeypatch.setenv("DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES", "0")
+    with scheduler() as (address, _):
+        worker = [sys.executable, "-m", "distributed.cli.dask_worker", address, "--host", LOCAL]
+        worker += ["--nthreads", "1", "--no-dashboard", "--preload", str(tmp_path / "crashing.py")]
+        with running(*worker), daskcal.cluster(scheduler=address):  # its nanny starts it anew
+            ledger = daskcal.reduce_night(night.folder, tmp_path / "out", night.config)
+    lost = {frame.path: frame.reason for frame in ledger.frames if frame.status != "used"}
+    assert sorted(lost) == ["n0003.fits", "n0321.fits"]
+    assert all("kills the workers that read it" in reason for reason in lost.values())
+    assert ledger.exit_status() == 3

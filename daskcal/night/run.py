@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
@@ -30,6 +31,7 @@ from daskcal.night.gates import Judge, RejectedMasterError
 from daskcal.night.jobs import Job, used_masters
 from daskcal.night.journal import Before, Journal, read_before
 from daskcal.night.keys import calibrated_key
+from daskcal.night.killers import killers_named
 from daskcal.night.ledger import Ledger, ProductEntry, says_the_same, write_ledger
 from daskcal.night.library import shelve
 from daskcal.night.lock import held
@@ -307,7 +309,8 @@ class Run:
             if trouble is not None:
                 return [trouble]
             try:
-                return self._write(replace(job, frames=left), kept)
+                with self.naming_killers(left):
+                    return self._write(replace(job, frames=left), kept)
             except FrameError as error:
                 if self.record.blame(error, left) is None:
                     return [self.record.not_made(job, "failed", str(error))]
@@ -315,6 +318,10 @@ class Run:
                 return [self.record.not_made(job, "missing", str(error))]
             except DaskcalError as error:
                 return [self.record.not_made(job, "failed", str(error))]
+
+    def naming_killers(self, frames: Sequence[int]) -> AbstractContextManager[None]:
+        """A frame that kills workers is at fault, and not the product."""
+        return killers_named([(i, self.plan.frames[i]) for i in frames], lambda i: self.raw([i]))
 
     def trouble(self, job: Job, left: Sequence[int]) -> ProductEntry | None:
         """Why a job cannot be begun: too few frames are `left`, or a master was not made."""

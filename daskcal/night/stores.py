@@ -63,8 +63,9 @@ def _attempt(run: Run, name: str, ready: list[Job]) -> tuple[ProductEntry, list[
     """The store's entry, made or not, and the jobs whose frames are in it."""
     while ready:
         try:
-            joined = _joined(run, name, ready)
-            written = to_zarr(joined, run.folder / name, overwrite=True)
+            with run.naming_killers([i for job in ready for i in job.frames]):
+                joined = _joined(run, name, ready)
+                written = to_zarr(joined, run.folder / name, overwrite=True)
             return _made(run, name, ready, joined, written), ready
         except FrameError as error:
             bad = run.record.blame(error, [i for job in ready for i in job.frames])
