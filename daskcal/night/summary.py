@@ -9,6 +9,7 @@ from daskcal.night.ledger import Ledger
 
 _LINES = 20
 _APART = 3  # frames or products of one fate that have lines of their own
+_NAMED = 12  # on the line of more
 
 
 def summary(ledger: Ledger, output: Path) -> str:
@@ -54,4 +55,5 @@ def nothing_to_do(ledger: Ledger) -> bool:
 def _said(status: str, reason: str, names: list[str]) -> list[str]:
     if len(names) <= _APART:
         return [f"{status}: {name}: {reason}" for name in names]
-    return [f"{status}: {', '.join(names[:_APART])} and {len(names) - _APART} more: {reason}"]
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return [f"{status}: {', '.join(names[:_NAMED])}{more}: {reason}"]

@@ -15,7 +15,7 @@ from by_commands import here, succeed
 from processes import REPOSITORY
 from small_night import bits
 
-from daskcal.cli import SKIPPED, USAGE
+from daskcal.cli.status import SKIPPED, USAGE
 
 FOLDER = REPOSITORY / "deploy" / "systemd"
 UNITS = sorted(path.name for path in FOLDER.iterdir() if path.suffix in (".service", ".timer"))
