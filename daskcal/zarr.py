@@ -155,6 +155,11 @@ def store_fingerprint(path: str | PathLike[str]) -> str:
     return hashlib.blake2b(files.read(ROOT), digest_size=20).hexdigest()
 
 
+def store_checksum(path: str | PathLike[str]) -> str:
+    """SHA-256 over the names and contents of all files of a store, as `to_zarr` gives it."""
+    return str(StoreFiles(absolute(path)).checksum()[1])
+
+
 # --- writing ------------------------------------------------------------------------------------
 
 

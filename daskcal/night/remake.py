@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from daskcal.errors import ArgumentError, CalibrationError, OutputError
+import xarray as xr
+
+from daskcal.errors import CalibrationError, OutputError
 from daskcal.fits import Frame
 from daskcal.fits.checksum import file_checksum
 from daskcal.fits.content import spool_folder
@@ -23,10 +25,12 @@ from daskcal.night.origins import named_files, origin_of
 from daskcal.night.plan import Plan, instrument_of
 from daskcal.night.progress import Watch
 from daskcal.night.run import Run
+from daskcal.night.stores import joined
 from daskcal.night.table import night_table
 from daskcal.products import to_fits
 from daskcal.provenance import Origin, UsedMaster, software
 from daskcal.strict import strict_keywords
+from daskcal.zarr import open_zarr, store_checksum, to_zarr
 
 _NAMED = 5  # frames in a message
 
@@ -84,7 +88,7 @@ def rerun(
     Parameters
     ----------
     product : path
-        A FITS product of a night: a master, a science frame or a calibrated frame.
+        A product of a night: a master, a science frame, a calibrated frame, or a Zarr store.
     output : path, optional
         Where to write the new file; it is compared and forgotten if not given.
     raw : path, optional
@@ -118,21 +122,17 @@ def rerun(
     """
     path = Path(product)
     origins = read_origins(path)
-    if path.is_dir():
-        raise ArgumentError(
-            f"{path} is a Zarr store; what can be made again is a FITS product (`daskcal why` "
-            "tells what the store was made of)"
-        )
-    origin = origins[0]
-    _require_same_software(path, origin)
-    near = Near.of(path, origin, raw, library)
+    for origin in origins:
+        _require_same_software(path, origin)
+    near = Near.of(path, origins[0], raw, library)
+    checksum = store_checksum if path.is_dir() else file_checksum
     target = None if output is None else _target(Path(output))
     with _room(target) as folder:
         maker = _Maker(near, folder)
-        new = maker.make(origin)
-        checksums = file_checksum(path), file_checksum(new)
+        new = maker.make(origins, store=path.is_dir())
+        checksums = checksum(path), checksum(new)
         equal = checksums[0] == checksums[1]
-        differences = () if equal else _differences(path, new)
+        differences = () if equal else _differences(path, new, path.is_dir())
         if target is not None:
             os.replace(new, target)
     made = "" if target is None else str(target)
@@ -198,10 +198,10 @@ class _Job(Job):
 class _Run(Run):
     """A run of that plan: what other products decided is known."""
 
-    norm: float | None = None
+    norms: Mapping[int, float | None] = field(default_factory=dict)  # by a job's first frame
 
     def norm_of(self, job: Job) -> float | None:
-        return self.norm
+        return self.norms[job.frames[0]]
 
 
 @dataclass
@@ -213,22 +213,32 @@ class _Maker:
     remade: list[str] = field(default_factory=list)
     found: dict[str, Path] = field(default_factory=dict)
 
-    def make(self, origin: Origin) -> Path:
-        """The file of a product, made again."""
-        self._require_masters(origin)
-        masters = {used.name: self._master(used) for used in origin.masters}
-        config = self._config(origin)
-        frames = self._frames(origin, config)
-        run = _Run(_plan(origin, config, frames), self.folder, Watch(), norm=origin.norm)
-        run.keys |= {used.name: used.key for used in origin.masters} | {origin.name: origin.key}
-        checksums = {used.name: used.checksum for used in origin.masters}
+    def make(self, origins: Sequence[Origin], store: bool = False) -> Path:
+        """A product made again: a file of one origin, or a store of one for each frame."""
+        for origin in origins:
+            self._require_masters(origin)
+        used = {one.name: one for origin in origins for one in origin.masters}
+        masters = {name: self._master(one) for name, one in used.items()}
+        run = self._run(origins)
+        run.keys |= {name: one.key for name, one in used.items()}
+        run.keys |= {origin.name: origin.key for origin in origins}
         for name, path in masters.items():
-            run.opened.add(name, path, checksums[name])
-        (job,) = run.plan.jobs
-        target = self.folder / f"{len(self.found)}.fits"
+            run.opened.add(name, path, used[name].checksum)
+        target = self.folder / f"{len(self.found)}.{'zarr' if store else 'fits'}"
         with scratch_removed():
-            _write(run, job, origin, target)
+            if store:
+                to_zarr(joined(run, origins[0].name, run.plan.jobs), target)
+            else:
+                _write(run, run.plan.jobs[0], origins[0], target)
         return target
+
+    def _run(self, origins: Sequence[Origin]) -> _Run:
+        """A run with a job for each origin; those of a store have one config."""
+        config = self._config(origins[0])
+        frames = [self._frames(origin, config) for origin in origins]
+        plan = _plan(origins, config, [frame for some in frames for frame in some])
+        norms = {job.frames[0]: origin.norm for job, origin in zip(plan.jobs, origins, strict=True)}
+        return _Run(plan, self.folder, Watch(), norms=norms)
 
     def _require_masters(self, origin: Origin) -> None:
         """Refuse where a master is neither there nor known by the ledger; all are named."""
@@ -257,7 +267,7 @@ class _Maker:
         return self.found[used.checksum]
 
     def _remade(self, used: UsedMaster, recipe: Origin, trouble: str) -> Path:
-        path = self.make(recipe)
+        path = self.make([recipe])
         if file_checksum(path) != used.checksum:
             raise CalibrationError(
                 f"{used.name}: {trouble}; it was made again, and is not what it was: its SHA-256 "
@@ -291,26 +301,35 @@ def _copied(value: Any) -> Any:
     return {k: _copied(v) for k, v in value.items()} if isinstance(value, dict) else value
 
 
-def _plan(origin: Origin, config: NightConfig, frames: Sequence[Frame]) -> _Plan:
+def _plan(origins: Sequence[Origin], config: NightConfig, frames: Sequence[Frame]) -> _Plan:
+    """The plan of products with these origins, whose frames follow one another."""
+    folder = Path(frames[0].source.path).parent
+    table = night_table(frames, config, folder)
+    of = [origin for origin in origins for _ in origin.frames]
+    table["imagetyp"] = [origin.treated_as for origin in of]
+    for name in ("filter", "flat_kind"):  # which rules for names may have said, or the config
+        table[name] = [str(origin.facts.get(name, "")) for origin in of]
+    table["detector"] = [origin.detector for origin in of]
+    jobs: list[Job] = []
+    at = 0
+    for origin in origins:
+        jobs.append(_job(origin, range(at, at + len(origin.frames))))
+        at += len(origin.frames)
+    return _Plan(
+        folder=folder, config=config, frames=tuple(frames), table=table, unreadable=(), choices=(),
+        skipped={}, jobs=tuple(jobs), missing=(), messages=(),
+        called=tuple(used.path for origin in origins for used in origin.frames),
+    )  # fmt: skip
+
+
+def _job(origin: Origin, frames: range) -> _Job:
     kinds: dict[str, tuple[str, ...]] = {}
     for used in origin.masters:
         kinds[used.kind] = (*kinds.get(used.kind, ()), used.name)
     of: Any = origin.treated_as
-    job = _Job(
-        origin.name, of, tuple(range(len(frames))), kinds, origin.scale_dark,
-        waived=origin.waives_exposure,
-    )  # fmt: skip
-    folder = Path(frames[0].source.path).parent
-    table = night_table(frames, config, folder)
-    table["imagetyp"] = origin.treated_as
-    for name in ("filter", "flat_kind"):  # which rules for names may have said, or the config
-        table[name] = str(origin.facts.get(name, ""))
-    table["detector"] = origin.detector
-    return _Plan(
-        folder=folder, config=config, frames=tuple(frames), table=table, unreadable=(), choices=(),
-        skipped={}, jobs=(job,), missing=(), messages=(),
-        called=tuple(used.path for used in origin.frames),
-    )  # fmt: skip
+    return _Job(
+        origin.name, of, tuple(frames), kinds, origin.scale_dark, waived=origin.waives_exposure
+    )
 
 
 def _write(run: Run, job: Job, origin: Origin, target: Path) -> None:
@@ -329,8 +348,10 @@ def _write(run: Run, job: Job, origin: Origin, target: Path) -> None:
 # --- comparing -----------------------------------------------------------------------------------
 
 
-def _differences(one: Path, other: Path) -> tuple[str, ...]:
-    """What differs between two products, HDU by HDU."""
+def _differences(one: Path, other: Path, stores: bool) -> tuple[str, ...]:
+    """What differs between two products, HDU by HDU or variable by variable."""
+    if stores:
+        return _differing_variables(open_zarr(one), open_zarr(other))
     from astropy.io import fits
 
     lines = []
@@ -347,3 +368,13 @@ def _differences(one: Path, other: Path) -> tuple[str, ...]:
                 keys = sorted({card[:8].rstrip() for card in cards} - {"CHECKSUM"})
                 lines.append(f"the header of {a.name} ({', '.join(keys)})")
     return tuple(lines) or ("bytes that no header tells of: the file was damaged",)
+
+
+def _differing_variables(mine: xr.Dataset, theirs: xr.Dataset) -> tuple[str, ...]:
+    names = list(dict.fromkeys([*mine.variables, *theirs.variables]))
+    other = [
+        f"the variable {name}"
+        for name in names
+        if name not in mine or name not in theirs or not mine[name].identical(theirs[name])
+    ]
+    return tuple(other) or ("its metadata",)

@@ -64,9 +64,9 @@ def _attempt(run: Run, name: str, ready: list[Job]) -> tuple[ProductEntry, list[
     while ready:
         try:
             with run.naming_killers([i for job in ready for i in job.frames]):
-                joined = _joined(run, name, ready)
-                written = to_zarr(joined, run.folder / name, overwrite=True)
-            return _made(run, name, ready, joined, written), ready
+                frames = joined(run, name, ready)
+                written = to_zarr(frames, run.folder / name, overwrite=True)
+            return _made(run, name, ready, frames, written), ready
         except FrameError as error:
             bad = run.record.blame(error, [i for job in ready for i in job.frames])
             if bad is None:
@@ -78,10 +78,10 @@ def _attempt(run: Run, name: str, ready: list[Job]) -> tuple[ProductEntry, list[
 
 
 def _made(
-    run: Run, name: str, jobs: list[Job], joined: xr.Dataset, written: Written
+    run: Run, name: str, jobs: list[Job], frames: xr.Dataset, written: Written
 ) -> ProductEntry:
     store = as_one(name, jobs)
-    done = list(dict.fromkeys(joined["calibration"].values.tolist()))
+    done = list(dict.fromkeys(frames["calibration"].values.tolist()))
     return ProductEntry(
         name, "science", "made", inputs=run.record.inputs(store.frames, store.masters),
         masters=store.master_names, parameters={"steps": [json.loads(text) for text in done]},
@@ -94,9 +94,13 @@ def _not_made(run: Run, name: str, jobs: list[Job], reason: str) -> ProductEntry
     return run.record.not_made(as_one(name, jobs), "failed", reason)
 
 
-def _joined(run: Run, name: str, jobs: list[Job]) -> xr.Dataset:
-    """The calibrated frames of several jobs as one Dataset, with what was done as coordinates."""
-    raw = run.raw([i for job in jobs for i in job.frames])
+def joined(run: Run, name: str, jobs: Sequence[Job]) -> xr.Dataset:
+    """The calibrated frames of several jobs as one Dataset, with what was done as coordinates.
+
+    Paths are those below the night's folder: products do not know where they were made.
+    """
+    every = [i for job in jobs for i in job.frames]
+    raw = run.raw(every)
     parts, at = [], 0
     for job in jobs:
         frames = raw.isel(frame=slice(at, at + len(job.frames)))
@@ -107,10 +111,12 @@ def _joined(run: Run, name: str, jobs: list[Job]) -> xr.Dataset:
         parts.append(
             done.assign_coords(calibration=_each(job, text), provenance=_each(job, origin))
         )
-    return xr.concat(
+    together = xr.concat(
         _alike(parts), dim="frame", join="exact", combine_attrs="drop_conflicts",
         data_vars="all", coords="different", compat="equals",
     )  # fmt: skip
+    below = np.array([run.plan.relative(i) for i in every], dtype=object)
+    return together.assign_coords(path=("frame", below))
 
 
 def _each(job: Job, text: str) -> tuple[str, np.ndarray]:

@@ -122,8 +122,18 @@ def test_a_store_says_it_of_each_frame(night: Path, tmp_path: Path) -> None:
     assert [one.frames[0].path for one in origins] == ["m67_B_0.fits", "m67_V_0.fits"]
     assert origins[1].masters[-1].name == "masters/flat_V.fits"
     assert "masters/flat_B.fits" in str(daskcal.why(store))
-    with pytest.raises(ValueError, match="Zarr store"):
-        daskcal.rerun(store)
+    assert daskcal.rerun(store).equal
+
+
+def test_a_store_is_made_again_where_everything_has_moved(night: Path, tmp_path: Path) -> None:
+    daskcal.reduce_night(night / "raw", tmp_path / "out", format="zarr")
+    shutil.copytree(night / "raw", tmp_path / "elsewhere")
+    (tmp_path / "out").rename(tmp_path / "moved")
+    (store,) = (tmp_path / "moved" / "science").glob("*.zarr")
+    found = daskcal.rerun(store, tmp_path / "again.zarr", raw=tmp_path / "elsewhere")
+    assert found.equal
+    assert daskcal.open_zarr(tmp_path / "again.zarr").identical(daskcal.open_zarr(store))
+    assert daskcal.open_zarr(store)["path"].values.tolist() == ["m67_B_0.fits", "m67_V_0.fits"]
 
 
 # --- why -----------------------------------------------------------------------------------------
