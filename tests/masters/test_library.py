@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import shutil
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -88,7 +89,7 @@ def test_an_index_that_is_lost_damaged_or_stale_costs_nothing(library: Library) 
         assert library.masters() == expected
     index.unlink()
     assert library.masters() == expected
-    with sqlite3.connect(index) as base:
+    with closing(sqlite3.connect(index)) as base, base:
         base.execute("UPDATE headers SET record = '{\"kind\": 3}' WHERE name LIKE '%bias%'")
     assert library.masters() == expected
     os.unlink(expected[0].path)
@@ -110,7 +111,7 @@ def test_a_locked_index_and_a_folder_that_must_not_be_written(
 ) -> None:
     monkeypatch.setattr("daskcal.masters.library_index._BUSY_SECONDS", 0.05)
     expected = library.masters()
-    with sqlite3.connect(library.folder / "index.sqlite") as base:
+    with closing(sqlite3.connect(library.folder / "index.sqlite")) as base, base:
         base.execute("BEGIN EXCLUSIVE")
         assert library.masters() == expected
         base.rollback()
