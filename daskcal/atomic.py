@@ -44,6 +44,22 @@ def write_atomically(path: str | Path, data: bytes) -> Path:
     return path
 
 
+def put_in_place(temporary: str, path: Path) -> None:
+    """Give a temporary, complete and flushed, its name, in one step and for good.
+
+    Raises
+    ------
+    OutputError
+        The file system refuses.
+    """
+    try:
+        os.replace(temporary, path)
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror}") from error
+    flush_folder(path.parent)
+    forget(path, temporary)
+
+
 def flush_folder(folder: str | Path) -> None:
     """Make renames in a folder last; some file systems cannot flush a folder, and need not."""
     with contextlib.suppress(OSError):

@@ -21,7 +21,7 @@ from daskcal.night.gates_frames import Group, Numbers, of_raw, of_rejected, of_s
 from daskcal.night.gates_masters import master_numbers
 from daskcal.night.gates_number import Number
 from daskcal.night.gates_sample import raw_numbers, read_sample
-from daskcal.temporaries import give_up
+from daskcal.temporaries import give_up, remove
 
 if TYPE_CHECKING:
     from daskcal.night.config_gates import Gates
@@ -81,7 +81,8 @@ class Judge:
         raw, master : xarray.Dataset
             The job's frames, and what they were combined to as `asked` says.
         path : Path
-            Its file, which is removed again where the master or one of its frames is rejected.
+            Its file, not yet under its name, which is removed again where the master or one of its
+            frames is rejected.
         sink : dask.array.Array
             What `to_fits` gives to be computed, which writes the file.
 
@@ -101,7 +102,7 @@ class Judge:
             self._settle(job, of_rejected(self.limits, fractions))
             self._settle_master(job, master_numbers(self.limits, job, raw, path, self.run.pixels))
         except DaskcalError:
-            path.unlink()
+            remove(path)
             raise
         return written
 

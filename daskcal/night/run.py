@@ -14,6 +14,7 @@ from typing import Any
 import dask
 import xarray as xr
 
+from daskcal.atomic import put_in_place
 from daskcal.calibration import calibrate
 from daskcal.combination import combine
 from daskcal.errors import ArgumentError, DaskcalError, FrameError, choose
@@ -52,7 +53,7 @@ from daskcal.plot import read_image
 from daskcal.products import PLANES, to_fits
 from daskcal.provenance import Origin
 from daskcal.strict import strict_keywords
-from daskcal.temporaries import discard_stale
+from daskcal.temporaries import discard_stale, new_temporary
 
 Options = dict[str, Any]
 
@@ -387,8 +388,11 @@ class Run:
             return [self._made(job, job.name, written, steps(calibrated))]
         master = self.combined(job, calibrated, self.judge.asked)
         path, origin = self.folder / job.name, origin_of(self, job)
-        (sink,) = to_fits(master, path, overwrite=True, compute=False, origin=origin)
-        written = self.judge.master(job, raw, master, path, sink)
+        unjudged = new_temporary(path)  # the master that stands there is not given up for a bad one
+        (sink,) = to_fits(master, unjudged, compute=False, origin=origin)
+        written = self.judge.master(job, raw, master, Path(unjudged), sink)
+        written = replace(written, path=str(path))
+        put_in_place(unjudged, path)
         entry = self._made(job, job.name, written, steps(master))
         entry = replace(entry, origin=json.loads(origin.text()))
         self.opened.add(job.name, path, written.checksum)

@@ -249,6 +249,17 @@ def test_a_master_beyond_its_limits_is_not_made(raw: Path, tmp_path: Path) -> No
     assert ledger.exit_status() == 1
 
 
+def test_a_master_that_is_refused_does_not_cost_the_older_one(raw: Path, tmp_path: Path) -> None:
+    reduce_night(raw, tmp_path / "out")
+    master = tmp_path / "out" / "masters" / "bias.fits"
+    before = master.read_bytes()
+    wrong = {"gates": {"read_noise": {"action": "reject"}}, "instrument": {"rdnoise": 20.0}}
+    ledger = reduce_night(raw, tmp_path / "out", config(**wrong))
+    assert status(ledger, "masters/bias.fits")[0] == "missing"
+    assert master.read_bytes() == before
+    assert not small_night.temporaries(tmp_path / "out")
+
+
 def test_gates_can_be_off(raw: Path, tmp_path: Path) -> None:
     brighten(raw / "bias_2.fits", 40)
     names = set(Gates.model_fields) - {"datasum"}
