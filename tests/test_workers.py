@@ -89,7 +89,8 @@ def test_a_worker_of_another_version(tmp_path):
     other = tmp_path / "daskcal-99.0.dist-info"
     other.mkdir()
     (other / "METADATA").write_text("Metadata-Version: 2.1\nName: daskcal\nVersion: 99.0\n")
-    path = {"PYTHONPATH": f"{tmp_path}{os.pathsep}{REPOSITORY}"}
+    # the safe path: of what lies in the current folder nothing comes first, such as an egg-info
+    path = {"PYTHONPATH": f"{tmp_path}{os.pathsep}{REPOSITORY}", "PYTHONSAFEPATH": "1"}
     with (
         scheduler() as (address, _),
         running(*worker_command(address), env=path),
