@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from daskcal.errors import ArgumentError
 from daskcal.fits.checksum import file_checksum
-from daskcal.night.config_signature import files_of_signature
 from daskcal.night.mosaic_flats import MosaicFlats
+from daskcal.night.origins import DECIDES, named_files
 from daskcal.provenance import software
 
 if TYPE_CHECKING:
@@ -22,33 +22,15 @@ if TYPE_CHECKING:
     from daskcal.night.jobs import Job
     from daskcal.night.plan import Plan
 
-# Tables and keys of the config that the pixels or the header of a kind of product depend on.
-_ALL = (
-    "instrument", "keywords", "saturation", "crosstalk", "overscan", "linearity", "trim",
-    "gain_ratios", "variance", "output.gain_correct",
-    "gates.datasum", "gates.undefined", "gates.saturated",
-)  # fmt: skip
-_JUDGED = ("gates.temperature", "gates.outliers", "gates.rejected_fraction")  # with one another
-_LIT = ("shutter", "mask")
-_SCALED = ("dark.tolerance", "dark.max_scale")
-_OF_KIND: dict[str, tuple[str, ...]] = {
-    "bias": (
-        "combine.bias", *_JUDGED, "gates.frame_level", "gates.bias_level", "gates.read_noise",
-    ),
-    "dark": (
-        "combine.dark", "mask.from_darks", *_JUDGED, "gates.frame_level", "gates.dark_current",
-        "gates.hot_pixels",
-    ),
-    "flat": (
-        "combine.flat", "flat.normalise_over", *_LIT, *_SCALED, *_JUDGED, "gates.flat_level",
-        "gates.signal_to_noise",
-    ),
-    "science": (
-        *_LIT, *_SCALED, "dark.hot_threshold", "flat.normalise", "flat.normalise_over",
-        "flat.min_value", "illumination", "fringe", "cosmic_rays", "output.products",
-        "output.compress", "output.format",
-    ),
-}  # fmt: skip
+# The gates that decide which frames and masters of a kind are good; of those no byte depends on them.
+_GATES = ("gates.datasum", "gates.undefined", "gates.saturated")
+_JUDGED = (*_GATES, "gates.temperature", "gates.outliers", "gates.rejected_fraction")
+_GATES_OF_KIND: dict[str, tuple[str, ...]] = {
+    "bias": (*_JUDGED, "gates.frame_level", "gates.bias_level", "gates.read_noise"),
+    "dark": (*_JUDGED, "gates.frame_level", "gates.dark_current", "gates.hot_pixels"),
+    "flat": (*_JUDGED, "gates.flat_level", "gates.signal_to_noise"),
+    "science": _GATES,
+}
 _OF_FRAMES = ("output.products", "output.compress")
 _NOT = {"instrument": ("name",), "combine": ("min_frames",)}  # what no product depends on
 
@@ -159,15 +141,14 @@ class _Settings:
             tables[name] = {**tables[name], "frames": {k: frames[k] for k in frames if k == band}}
         if kind != "science":
             tables["mask"].pop("from_flats")
-        return _digest(_chosen(tables, (*_ALL, *_OF_KIND[kind])))
+        return _digest(_chosen(tables, (*DECIDES[kind], *_GATES_OF_KIND[kind])))
 
 
 def _plain(config: NightConfig) -> dict[str, Any]:
     """The config as JSON knows it, files by what is in them."""
     tables: dict[str, Any] = config.model_dump(mode="json")
-    for table, key, _ in files_of_signature(tables):
+    for table, key, _ in named_files(tables):
         table[key] = _content(table[key])
-    tables["mask"]["bad_pixels"] = _content(tables["mask"]["bad_pixels"])
     for name, keys in _NOT.items():
         for one in (tables[name], *(t for t in tables[name].values() if isinstance(t, dict))):
             for key in keys:

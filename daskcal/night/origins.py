@@ -21,7 +21,7 @@ _EVERY = ("instrument", "keywords", "saturation", "crosstalk", "overscan", "line
           "gain_ratios", "variance", "output.gain_correct")  # fmt: skip
 _LIT = (*_EVERY, "shutter", "mask", "dark.tolerance", "dark.max_scale", "flat.normalise_over")
 _PIXELS = ("output.products", "output.compress", "output.format")
-_OF_KIND = {
+DECIDES = {
     "bias": (*_EVERY, "combine.bias"),
     "dark": (*_EVERY, "combine.dark", "mask.from_darks"),
     "flat": (*_LIT, "combine.flat"),
@@ -80,7 +80,7 @@ def config_of_product(
     """
     whole = config.model_dump(mode="json", exclude_defaults=True)
     chosen: dict[str, Any] = {}
-    for name in (*_OF_KIND[kind], *more):
+    for name in (*DECIDES[kind], *more):
         table, _, key = name.partition(".")
         if not key and table in whole:
             chosen[table] = whole[table]
