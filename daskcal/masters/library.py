@@ -12,7 +12,6 @@ import json
 import logging
 import os
 import re
-import secrets
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
@@ -20,7 +19,7 @@ from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 
-from daskcal.atomic import write_atomically
+from daskcal.atomic import put_in_place, write_atomically
 from daskcal.errors import ArgumentError, FrameError, OutputError, nearest
 from daskcal.fits.checksum import file_checksum
 from daskcal.frames.detector_names import safe_name
@@ -35,6 +34,7 @@ from daskcal.masters.library_master import (
     stored,
     treatment,
 )
+from daskcal.temporaries import forget, new_temporary, remove
 
 _log = logging.getLogger(__name__)
 _INDEX = "index.sqlite"
@@ -292,7 +292,7 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
 
 
 def _copy(source: Path, target: Path, checksum: str) -> None:
-    part = target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
+    part = new_temporary(target)
     try:
         with open(source, "rb") as old, open(part, "xb") as new:
             shutil.copyfileobj(old, new, 1 << 20)
@@ -300,10 +300,10 @@ def _copy(source: Path, target: Path, checksum: str) -> None:
             os.fsync(new.fileno())
         if file_checksum(part) != checksum:
             raise OutputError(f"{source} changed while it was copied; add it again")
-        os.replace(part, target)
+        put_in_place(part, target)
     finally:
-        with contextlib.suppress(FileNotFoundError):
-            part.unlink()
+        remove(part)
+        forget(target, part)
 
 
 def _recorded(folder: Path, name: str) -> LibraryMaster | None:

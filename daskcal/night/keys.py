@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from daskcal.night.jobs import Job
     from daskcal.night.plan import Plan
 
-# The gates that decide which frames and masters of a kind are good; of those no byte depends on them.
+# The gates that decide which frames and masters of a kind are good; no byte depends on them.
 _GATES = ("gates.datasum", "gates.undefined", "gates.saturated")
 _JUDGED = (*_GATES, "gates.temperature", "gates.outliers", "gates.rejected_fraction")
 _GATES_OF_KIND: dict[str, tuple[str, ...]] = {
