@@ -21,6 +21,7 @@ from daskcal.night.gates_frames import Group, Numbers, of_raw, of_rejected, of_s
 from daskcal.night.gates_masters import master_numbers
 from daskcal.night.gates_number import Number
 from daskcal.night.gates_sample import raw_numbers, read_sample
+from daskcal.night.ledger import Gate
 from daskcal.temporaries import give_up, remove
 
 if TYPE_CHECKING:
@@ -167,10 +168,18 @@ class Judge:
             raise RejectedMasterError("; ".join(reasons))
 
     def _note(self, job: Job, numbers: Iterable[Number], frame: str = "") -> None:
-        gates = [number.gate(job.name, frame) for number in numbers]
+        gates, warnings = gates_of(numbers, job.name, frame)
         self.run.record.gates += gates
-        warned = (gate for gate in gates if gate.verdict == "warn")
-        self.run.note(f"{gate.frame or gate.product}: {gate.message}" for gate in warned)
+        self.run.note(warnings)
+
+
+def gates_of(
+    numbers: Iterable[Number], product: str, frame: str = ""
+) -> tuple[list[Gate], list[str]]:
+    """Lines of the ledger for the numbers of a product or of its `frame`, and their warnings."""
+    gates = [number.gate(product, frame) for number in numbers]
+    warned = (gate for gate in gates if gate.verdict == "warn")
+    return gates, [f"{gate.frame or gate.product}: {gate.message}" for gate in warned]
 
 
 def _left(found: Numbers) -> list[int]:
