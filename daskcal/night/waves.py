@@ -25,6 +25,7 @@ from daskcal.frames.memory import active_client, all_threads, budget, threads
 from daskcal.night.gates import gates_of
 from daskcal.night.jobs import BareJob, Job
 from daskcal.night.ledger import Gate, ProductEntry
+from daskcal.night.opened import everywhere
 from daskcal.night.origins import origin_of
 from daskcal.night.science import BESIDE, Group, Made, made_on_worker, make_group, release
 
@@ -232,7 +233,7 @@ def _group(run: Run, jobs: Sequence[Job], masters: int) -> Group | None:
     try:
         group = Group(
             plan, job, run.opened.files(first.master_names), run.norm_of(first), _is_apart(plan),
-            str(run.folder), tuple(origin_of(run, job) for job in jobs), masters, budget(),
+            everywhere(run.folder), tuple(origin_of(run, job) for job in jobs), masters, budget(),
         )  # fmt: skip
     except DaskcalError:
         return None
