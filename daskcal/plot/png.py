@@ -15,6 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from daskcal.atomic import write_atomically
 from daskcal.errors import ArgumentError, FrameError, choose
+from daskcal.fits.whole import at_hand
 from daskcal.strict import strict_keywords
 
 STRETCHES = ("linear", "asinh")
@@ -155,13 +156,20 @@ def read_image(
     FrameError
         Where there is no such file, it is damaged, or has no such image.
     """
+    with at_hand(path) as here:
+        return _read_image(here, os.fspath(path), hdu)
+
+
+def _read_image(
+    here: str, name: str, hdu: int | str | None
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """The same of a file of this machine that messages call `name`."""
     from astropy.io import fits
 
-    name = os.fspath(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a picture does not depend on an odd card
-            with fits.open(name, memmap=False) as hdus:
+            with fits.open(here, memmap=False) as hdus:
                 image = _plane(_chosen(hdus, hdu, name).data, name)
                 mask = hdus["MASK"].data if hdu is None and "MASK" in hdus else None
     except FileNotFoundError as error:
