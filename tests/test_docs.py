@@ -62,7 +62,7 @@ def blocks(page: Path, language: str) -> list[str]:
 
 def pages(language: str) -> list[Path]:
     """The pages with such blocks."""
-    return [page for page in sorted(DOCS.glob("*.md")) if blocks(page, language)]
+    return [page for page in sorted(DOCS.glob("*/*.md")) if blocks(page, language)]
 
 
 @pytest.mark.parametrize("page", pages("python"), ids=lambda page: page.stem)
@@ -98,7 +98,7 @@ def test_config(page: Path, tmp_path: Path) -> None:
 def test_every_gate_is_in_its_table_with_its_defaults() -> None:
     from daskcal.night.config_gates import Gates
 
-    text = (DOCS / "quality_gates.md").read_text(encoding="utf-8")
+    text = (DOCS / "howto" / "quality_gates.md").read_text(encoding="utf-8")
     found = (row for row in text.splitlines() if row.startswith("| `") and row.count("|") == 6)
     rows = {row.split("`")[1]: row for row in found}
     for name, gate in Gates():
