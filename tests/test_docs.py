@@ -57,7 +57,7 @@ MADE = {
 
 
 def blocks(page: Path, language: str) -> list[str]:
-    """The blocks of code of a page."""
+    """The blocks of code of a page; the language may be several, as a pattern."""
     text = page.read_text(encoding="utf-8")
     return re.findall(rf"^```{language}\n(.*?)^```$", text, flags=re.M | re.S)
 
@@ -73,14 +73,14 @@ def name(page: Path) -> str:
     return page.parent.name if page.stem == "index" else page.stem
 
 
-TOLD = pages("console")
+TOLD = pages("(?:console|text)")
 
 
 @pytest.mark.parametrize("page", TOLD, ids=name)
 def test_what_is_shown_is_what_comes(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Pages with commands and their output: all from top to bottom, as a reader types it."""
+    """Pages that show output: all from top to bottom, as a reader types it."""
     monkeypatch.chdir(tmp_path)
     namespace: dict[str, object] = {"__name__": "docs"}
     text = page.read_text(encoding="utf-8")
