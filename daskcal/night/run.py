@@ -78,7 +78,7 @@ def reduce_night(
     """Reduce a night: master biases, darks and flats, science frames, ledger and report.
 
     What an earlier run has made from the same is left as it is, whether that run came to its end
-    or not. ``docs/nights.md`` says what decides that.
+    or not. ``docs/howto/nights.md`` says what decides that.
 
     Parameters
     ----------

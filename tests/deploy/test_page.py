@@ -1,4 +1,4 @@
-"""What docs/deploy.md shows is so: its Dask configuration, its figures, its links."""
+"""What docs/howto/deploy.md shows is so: its Dask configuration, its figures, its links."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import yaml
 from processes import REPOSITORY
 
 pytest.importorskip("distributed")
-PAGE = (REPOSITORY / "docs" / "deploy.md").read_text(encoding="utf-8")
+PAGE = (REPOSITORY / "docs" / "howto" / "deploy.md").read_text(encoding="utf-8")
 
 
 def leaves(node, path=()):
@@ -37,4 +37,4 @@ def test_what_it_prints_is_what_it_shows(capsys):
 def test_its_links_lead_somewhere():
     links = re.findall(r"\]\((?!http)([^)#]+)", PAGE)
     assert len(links) == 5
-    assert all((REPOSITORY / "docs" / link).exists() for link in links)
+    assert all((REPOSITORY / "docs" / "howto" / link).exists() for link in links)
