@@ -45,7 +45,7 @@ PRINTED = {
         r"Counts\(found=35, used=33, skipped=2, failed=0\)\n",
     ),
 }
-_DRAWN = [each.name for each in sorted((DOCS / "pictures").glob("*.png"))]
+_DRAWN = [each.name for each in sorted((DOCS / "howto" / "pictures").glob("*.png"))]
 MADE = {
     "mosaics": (
         "bias_CCD2.fits",

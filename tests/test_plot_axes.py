@@ -6,30 +6,19 @@ import builtins
 import io
 import re
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import xarray as xr
 from PIL import Image
-from small_night import make
+from small_night import make, many_frames
 
 import daskcal
 from daskcal import plot
 from daskcal.errors import ArgumentError, UnknownKeywordError
 from daskcal.plot import lazily
 
-matplotlib = pytest.importorskip("matplotlib")
-
-
-@pytest.fixture(autouse=True)
-def _figures():
-    """No window opens, and no figure stays."""
-    matplotlib.use("agg")
-    yield
-    import matplotlib.pyplot as plt
-
-    plt.close("all")
+pytestmark = pytest.mark.usefixtures("figures")
 
 
 @pytest.fixture(scope="module")
@@ -212,113 +201,6 @@ def test_amplifiers_and_detectors_of_a_file_are_put_together(tmp_path):
     assert Image.open(io.BytesIO(png.read_bytes())).width > 4 * tree["CCD1"].sizes["x"]
 
 
-def texts_apart(texts) -> None:
-    """No text stands on another."""
-    boxes = [text.get_window_extent() for text in texts if text.get_text()]
-    for i, box in enumerate(boxes):
-        assert not any(box.overlaps(other) for other in boxes[i + 1 :])
-
-
-def within(ax) -> None:
-    """Nothing of the figure is cut off at its edges."""
-    figure = ax.figure
-    figure.canvas.draw()
-    found, whole = figure.get_tightbbox(), figure.get_size_inches()
-    assert found.x0 > -0.02
-    assert found.y0 > -0.02
-    assert found.x1 < whole[0] + 0.02
-    assert found.y1 < whole[1] + 0.02
-
-
-LONG = "some_rather_long_name_of_an_observatory_and_its_programme_{:05d}.fits.fz"
-
-
-@pytest.mark.parametrize("count", [30, 200])
-def test_long_names_of_many_frames_stand_apart(count):
-    shares = np.random.default_rng(0).gamma(4, 0.1, count) / 100
-    shares[17] = 0.09
-    names = np.array([LONG.format(i) for i in range(count)], object)
-    ax = plot.rejected_fractions(
-        xr.Dataset({"rejected_fraction": ("input", shares)}, {"input": names})
-    )
-    within(ax)
-    texts_apart(ax.get_yticklabels())
-    assert any(text.get_text().endswith("00017.fits.fz") for text in ax.get_yticklabels())
-
-
-def many_frames(count: int, step: np.timedelta64) -> xr.Dataset:
-    dates = np.datetime64("2024-03-14T20:00", "us") + np.arange(count) * step
-    filters = np.array([f"filter {i % 20} of a wheel of many" for i in range(count)], object)
-    values = np.linspace(1000, 1100, count)[:, None, None] * np.ones((1, 4, 4))
-    return xr.Dataset(
-        {"image": (("frame", "y", "x"), values, {"units": "adu"})},
-        {"filter": ("frame", filters), "date_obs": ("frame", dates)},
-    )
-
-
-def test_levels_of_many_filters_have_a_legend_beside_them():
-    ax = plot.levels(many_frames(200, np.timedelta64(3, "m")), by="filter")
-    within(ax)
-    legend = ax.get_legend()
-    texts_apart([*legend.get_texts(), *ax.get_xticklabels()])
-    assert legend.get_window_extent().x0 > ax.get_window_extent().x1
-    assert len({text.get_text() for text in legend.get_texts()}) == 20
-    styles = {(line.get_color(), line.get_marker()) for line in ax.lines}
-    assert len(styles) == 20
-
-
-def test_levels_of_several_nights_are_in_order_of_time():
-    frames = many_frames(6, np.timedelta64(1, "D")).isel(frame=[3, 1, 0, 2, 5, 4])
-    ax = plot.levels(frames.assign_coords(imagetyp=("frame", ["bias"] * 6)))
-    assert ax.get_xlabel() == "frame, in order of time"
-    assert ax.lines[0].get_xdata().tolist() == [1, 2, 3, 4, 5, 6]
-    assert (np.diff(ax.lines[0].get_ydata()) > 0).all()
-
-
-def test_levels_far_apart_have_a_logarithmic_axis(frames):
-    assert plot.levels(frames.query(frame="imagetyp == 'bias'")).get_yscale() == "linear"
-    far = many_frames(4, np.timedelta64(1, "m"))
-    far["image"] = far.image * xr.DataArray([1, 1, 1, 40], dims="frame")
-    assert plot.levels(far, by="filter").get_yscale() == "log"
-
-
-def test_a_plan_of_many_long_names_stands_apart():
-    class Job:
-        def __init__(self, name, kind, masters):
-            self.name, self.kind, self.masters, self.frames = name, kind, masters, range(3)
-
-    jobs = [Job(f"masters/bias_{i}.fits", "bias", {}) for i in range(20)]
-    jobs += [
-        Job(f"masters/flat_{LONG.format(i)}", "flat", {"bias": [f"masters/bias_{i}.fits"]})
-        for i in reversed(range(20))
-    ]
-    missing = [Job("science/" + LONG.format(1), "science", {})]
-    ax = plot.plan_graph(SimpleNamespace(jobs=jobs, missing=missing))
-    within(ax)
-    boxes = [text for text in ax.texts if text.get_text()]
-    texts_apart(boxes)
-    heights = {text.get_text(): text.get_position()[1] for text in boxes}
-    for i in range(20):  # each flat stands beside its bias
-        (flat,) = (y for name, y in heights.items() if f"_{i:05d}.fits" in name and y > -0.5
-                   and "cannot" not in name)  # fmt: skip
-        assert flat == heights[f"bias_{i}\n3 frames"]
-
-
-@pytest.mark.parametrize("shape", [(64, 60), (30, 200), (200, 30)])
-def test_nothing_is_cut_off_or_on_something_else(shape):
-    image = np.random.default_rng(1).normal(41000, 900, shape)
-    data = xr.Dataset({"image": (("y", "x"), image, {"units": "electron / s"})})
-    data = data.assign(variance=data.image**0.5, n_used=(data.image > 0).astype(np.uint16))
-    ax = plot.show(data, title="a title of many words " * 6)
-    within(ax)
-    assert ax.title.get_window_extent().width < 1.15 * ax.figure.get_window_extent().width
-    for axes in (plot.pair(data, data), plot.master_planes(data)):
-        within(axes[0])
-        figure = axes[0].figure
-        labels = [each.yaxis.label for each in figure.axes] + [each.title for each in axes]
-        texts_apart(labels)
-
-
 def test_masked_pixels_are_blue_and_do_not_drive_the_stretch():
     image = np.tile(np.linspace(100, 200, 50), (40, 1))
     image[0] = 1e9
@@ -390,6 +272,21 @@ def test_levels_without_times_are_in_order(frames):
     dates[0] = np.datetime64("NaT")
     ax = plot.levels(frames.assign_coords(date_obs=("frame", dates)))
     assert ax.get_xlabel() == "frame"
+
+
+def test_levels_of_several_nights_are_in_order_of_time():
+    frames = many_frames(6, np.timedelta64(1, "D")).isel(frame=[3, 1, 0, 2, 5, 4])
+    ax = plot.levels(frames.assign_coords(imagetyp=("frame", ["bias"] * 6)))
+    assert ax.get_xlabel() == "frame, in order of time"
+    assert ax.lines[0].get_xdata().tolist() == [1, 2, 3, 4, 5, 6]
+    assert (np.diff(ax.lines[0].get_ydata()) > 0).all()
+
+
+def test_levels_far_apart_have_a_logarithmic_axis(frames):
+    assert plot.levels(frames.query(frame="imagetyp == 'bias'")).get_yscale() == "linear"
+    far = many_frames(4, np.timedelta64(1, "m"))
+    far["image"] = far.image * xr.DataArray([1, 1, 1, 40], dims="frame")
+    assert plot.levels(far, by="filter").get_yscale() == "log"
 
 
 def test_a_histogram_shows_median_spread_and_the_noise_that_is_expected():
