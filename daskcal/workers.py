@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping
+import warnings
+from collections.abc import Iterator, Mapping
 from concurrent.futures import CancelledError
 from dataclasses import dataclass, field
 from os import PathLike
@@ -15,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import dask
 from dask.system import CPU_COUNT
 
+from daskcal.alike import guarded, require_alike
 from daskcal.errors import ArgumentError, ClusterError, nearest
 from daskcal.strict import strict_keywords
 
@@ -23,14 +26,7 @@ if TYPE_CHECKING:
 
 WAIT = 60.0  # s for a scheduler to answer, for the first worker, and for one where all are gone
 LOCAL = "127.0.0.1"
-ALIKE = (
-    "python",
-    "daskcal",
-    "dask",
-    "distributed",
-    "numpy",
-    "numba",
-)  # or bits, or pickles, differ
+_log = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
@@ -106,6 +102,7 @@ def cluster(
         _require_workers(client, wait)
         require_alike(client)
         watch = stack.enter_context(_Watch(client, wait))
+        stack.enter_context(guarded(client, watch.refuse))
         try:
             yield client
         except (CancelledError, OSError) as error:
@@ -138,15 +135,19 @@ def _require_distributed() -> None:
 def _own_workers(n: int) -> Iterator[Client]:
     from distributed import Client, LocalCluster
 
-    with (
-        LocalCluster(
+    try:
+        own = LocalCluster(
             n_workers=n,
             threads_per_worker=max(1, CPU_COUNT // n),
             host=LOCAL,
             dashboard_address=f"{LOCAL}:0",
-        ) as own,
-        Client(own) as client,
-    ):
+        )
+    except (RuntimeError, OSError) as error:
+        raise ClusterError(
+            f"{n} workers of this machine could not be started: {_first_line(error)} (a script "
+            "that starts some does so below: if __name__ == '__main__')"
+        ) from error
+    with own, Client(own) as client:
         yield client
 
 
@@ -155,6 +156,7 @@ def _connected(
     address: str | None, file: str | PathLike[str] | None, wait: float
 ) -> Iterator[Client]:
     from distributed import Client
+    from distributed.versions import VersionMismatchWarning
 
     name = address if file is None else f"the scheduler of {os.fspath(file)}"
     if file is not None and not Path(file).is_file():
@@ -163,7 +165,9 @@ def _connected(
             "folder that all hosts share"
         )
     try:
-        client = Client(address, scheduler_file=file and os.fspath(file), timeout=wait)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", VersionMismatchWarning)  # `require_alike` says it
+            client = Client(address, scheduler_file=file and os.fspath(file), timeout=wait)
     except Exception as error:  # of sockets, of TLS, of addresses: each of its own class
         raise ClusterError(
             f"no scheduler can be reached at {name} within {wait:g} s: {_first_line(error)}; is "
@@ -249,48 +253,6 @@ def _require_workers(client: Client, wait: float) -> None:
         ) from None
 
 
-def require_alike(client: Client) -> None:
-    """Refuse workers, or a scheduler, that would not run this daskcal, or compute other bits.
-
-    Raises
-    ------
-    ClusterError
-        Names the first that differs, and in what.
-    """
-    probe = _probe()
-    here = probe()
-    found = dict(client.run(probe))
-    with contextlib.suppress(ValueError):  # one that runs nothing (distributed.scheduler.pickle)
-        found[f"{client.scheduler.address} (the scheduler)"] = client.run_on_scheduler(probe)
-    for place, versions in found.items():
-        package = next((name for name in ALIKE if versions[name] != here[name]), None)
-        if package is not None:
-            there = versions[package]
-            raise ClusterError(
-                f"{place} {f'has {package} {there}' if there else f'lacks {package}'}, and here it "
-                f"is {here[package]}: install the same there (python: {versions['executable']})"
-            )
-
-
-def _probe() -> Callable[[], dict[str, str]]:
-    """A function that says which versions are there; it travels whole: daskcal may be missing."""
-    packages = ALIKE[1:]
-
-    def versions() -> dict[str, str]:
-        import sys
-        from importlib.metadata import PackageNotFoundError, version
-
-        found = {"python": ".".join(map(str, sys.version_info[:2])), "executable": sys.executable}
-        for package in packages:
-            try:
-                found[package] = version(package)
-            except PackageNotFoundError:
-                found[package] = ""
-        return found
-
-    return versions
-
-
 # --- when it is lost ------------------------------------------------------------------------------
 
 
@@ -307,6 +269,7 @@ class _Watch:
     client: Client
     wait: float
     lost: str = ""
+    refused: list[str] = field(default_factory=list)
     _done: threading.Event = field(default_factory=threading.Event)
 
     def __enter__(self) -> _Watch:
@@ -318,12 +281,20 @@ class _Watch:
         self._done.set()
         self._thread.join()
 
+    def refuse(self, worker: str) -> None:
+        """A worker came that differs, and was sent away: say so."""
+        self.refused.append(worker)
+        _log.warning("a worker that joined is sent away: %s", worker)
+
     def _look(self) -> None:
         without = 0.0
         step = min(1.0, self.wait / 5)
         while not self._done.wait(step):
             without = 0.0 if self.client.scheduler_info()["workers"] else without + step
             if without >= self.wait:
-                self.lost = f"all workers are lost, and none came back in {self.wait:g} s"
+                back = f"none came back in {self.wait:g} s"
+                if self.refused:
+                    back += f" but such as were sent away, the last {self.refused[-1]}"
+                self.lost = f"all workers are lost, and {back}"
                 self.client.close()
                 return

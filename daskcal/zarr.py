@@ -31,6 +31,7 @@ from daskcal.zarr_files import (
     ROOT,
     HiddenStore,
     StoreFiles,
+    clear_store,
     consolidate,
     mark,
     opened_store,
@@ -76,6 +77,8 @@ def to_zarr(
     part = _begin(root, overwrite)
     prepared = _prepared(ds)
     try:
+        if part is None:
+            clear_store(root)
         job = prepared.to_zarr(
             HiddenStore.at(root) if part is None else part,
             mode="w",

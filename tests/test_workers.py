@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 import os
+import pickle
 import re
 import signal
 import subprocess
@@ -13,12 +14,13 @@ import time
 
 import dask
 import pytest
-from processes import LOCAL, REPOSITORY, running, scheduler, worker_command
+from processes import LOCAL, REPOSITORY, running, scheduler, until, worker_command
 
 import daskcal
+from daskcal.alike import _AsText, _versions
 from daskcal.errors import ArgumentError, ClusterError
 
-pytest.importorskip("distributed")
+distributed = pytest.importorskip("distributed")
 
 
 def test_workers_of_this_machine_listen_to_it_alone():
@@ -85,19 +87,94 @@ def test_a_scheduler_without_workers():
         pass
 
 
-def test_a_worker_of_another_version(tmp_path):
+@pytest.fixture
+def of_another_version(tmp_path):
+    """The environment of a worker that finds another version of daskcal."""
     other = tmp_path / "daskcal-99.0.dist-info"
     other.mkdir()
     (other / "METADATA").write_text("Metadata-Version: 2.1\nName: daskcal\nVersion: 99.0\n")
     # the safe path: of what lies in the current folder nothing comes first, such as an egg-info
-    path = {"PYTHONPATH": f"{tmp_path}{os.pathsep}{REPOSITORY}", "PYTHONSAFEPATH": "1"}
+    return {"PYTHONPATH": f"{tmp_path}{os.pathsep}{REPOSITORY}", "PYTHONSAFEPATH": "1"}
+
+
+def test_a_worker_of_another_version(of_another_version):
     with (
         scheduler() as (address, _),
-        running(*worker_command(address), env=path),
+        running(*worker_command(address), env=of_another_version),
         pytest.raises(ClusterError, match=r"has daskcal 99\.0, and here it is .*\(python: /"),
         daskcal.cluster(scheduler=address),
     ):
         pass
+
+
+@pytest.mark.parametrize("nanny", [False, True])
+def test_a_worker_of_another_version_that_comes_late(of_another_version, nanny, caplog):
+    """It ends before it begins anything, and the run goes on without it."""
+
+    def process(seconds):  # within the test: so it travels whole
+        time.sleep(seconds)
+        return os.getpid()
+
+    with scheduler() as (address, _), running(*worker_command(address)) as own:
+        with daskcal.cluster(scheduler=address) as client:
+            waiting = [client.submit(process, 0.1, key=f"p{i}", priority=i) for i in range(1000)]
+            late = [word for word in worker_command(address) if not nanny or word != "--no-nanny"]
+            with running(*late, env=of_another_version) as other:
+                assert other.wait(timeout=60) == 0
+            said = until(lambda: caplog.messages, "what is said of it")
+            assert re.search(r"that joined is sent away: tcp://.* has daskcal 99\.0", said[0])
+            done = [future for future in waiting if future.done()]
+            assert {*client.gather(done)} == {own.pid}
+            assert suspects(client) == 0
+            client.cancel(waiting)
+        # the next run knows nothing of it
+        with distributed.Client(address, set_as_default=False) as client:
+            assert not [name for name in guards(client) if name.startswith("daskcal")]
+
+
+def guards(client):
+    return client.run_on_scheduler(lambda dask_scheduler: [*dask_scheduler.worker_plugins])
+
+
+def suspects(client):
+    """How often a task was held to have killed its worker."""
+    return client.run_on_scheduler(
+        lambda dask_scheduler: sum(task.suspicious for task in dask_scheduler.tasks.values())
+    )
+
+
+def test_guards_of_runs_that_were_killed_are_taken_away():
+    code = (
+        "import daskcal, sys, time\n"
+        "with daskcal.cluster(scheduler=sys.argv[1]):\n"
+        "    time.sleep(600)"
+    )
+    with (
+        scheduler() as (address, _),
+        running(*worker_command(address)),
+        distributed.Client(address, set_as_default=False) as client,
+    ):
+        with running(sys.executable, "-c", code, address):
+            left = until(lambda: guards(client)[1:], "its guard")
+        until(lambda: len(clients(client)) == 1, "its end")
+        with daskcal.cluster(scheduler=address):
+            assert len(guards(client)) == 2
+            assert guards(client)[1:] != left
+
+
+def clients(client):
+    """Names of those that are connected."""
+    return client.run_on_scheduler(
+        lambda dask_scheduler: [name for name in dask_scheduler.clients if "Client-" in name]
+    )
+
+
+def test_what_is_asked_of_workers_travels_as_text():
+    """Bytecode would crash another Python, and daskcal may not be there."""
+    sent = distributed.protocol.pickle.dumps(_AsText(_versions))
+    assert b"cloudpickle" not in sent
+    assert b"daskcal" not in sent
+    assert pickle.loads(sent)(["dask"]) == _versions(["dask"])
 
 
 # A worker of an environment in which daskcal is not installed: neither found nor known.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import threading
 from collections.abc import Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,7 +19,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 import daskcal
 from daskcal.cli import main
-from daskcal.errors import ArgumentError, DaskcalWarning, FrameError
+from daskcal.errors import ArgumentError, DaskcalWarning, FrameError, OutputError
 from daskcal.fits import read_pixels, scan
 from daskcal.fits.files import find_files
 from daskcal.fits.urls import absolute, common_folder, is_url
@@ -150,13 +151,25 @@ def test_the_command_line_takes_urls(store: MemoryFileSystem, tmp_path: Path) ->
     assert (fits.getdata(out) == IMAGE + 1).all()
 
 
-def test_a_night_or_a_combination_is_not_written_to_a_url(store: MemoryFileSystem) -> None:
+def test_a_library_is_not_behind_a_url(store: MemoryFileSystem) -> None:
     store.pipe_file("/night/b.fits", content())
-    for words in (["reduce", "memory://night"], ["combine", "memory://night/b.fits"]):
-        done = CliRunner().invoke(main, [*words, "-o", "memory://out/bias.fits"])
-        assert done.exit_code == 2
-        assert "memory://out/bias.fits is a URL" in done.output
+    words = ["reduce", "memory://night", "-o", "memory://out", "--library", "memory://library"]
+    done = CliRunner().invoke(main, words)
+    assert (done.exit_code, "memory://library is a URL" in done.output) == (2, True)
     assert not store.exists("/out")
+
+
+def test_a_web_server_is_not_written_to(tmp_path: Path) -> None:
+    class Server(SimpleHTTPRequestHandler):
+        def log_message(self, *_: Any) -> None:
+            """Not into the tests' output."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Server) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/out"
+        with pytest.raises(OutputError, match=f"{url} cannot be written"):
+            daskcal.reduce_night(tmp_path, url)
+        server.shutdown()
 
 
 @pytest.mark.parametrize(
