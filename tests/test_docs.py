@@ -46,19 +46,20 @@ PRINTED = {
         r"Counts\(found=35, used=33, skipped=2, failed=0\)\n",
     ),
 }
+_DRAWN = [each.name for each in sorted((DOCS / "howto" / "pictures").glob("*.png"))]
 MADE = {
     "mosaics": (
         "bias_CCD2.fits",
         "reduced/masters/flat_g_CCD2.fits",
         "reduced/science/ngc7789_g_001_CCD2.fits",
     ),
-    "pictures": ("levels.png", "plan.png", "reduced/report/index.html"),
+    "pictures": ("reduced/report/index.html", "flat.png", "sigma.png", *_DRAWN),
     "quality_gates": ("reduced/science/n0321.fits", "later/raw/n0003.fits"),
 }
 
 
 def blocks(page: Path, language: str) -> list[str]:
-    """The blocks of code of a page."""
+    """The blocks of code of a page; the language may be several, as a pattern."""
     text = page.read_text(encoding="utf-8")
     return re.findall(rf"^```{language}\n(.*?)^```$", text, flags=re.M | re.S)
 
@@ -74,14 +75,14 @@ def name(page: Path) -> str:
     return page.parent.name if page.stem == "index" else page.stem
 
 
-TOLD = pages("console")
+TOLD = pages("(?:console|text)")
 
 
 @pytest.mark.parametrize("page", TOLD, ids=name)
 def test_what_is_shown_is_what_comes(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Pages with commands and their output: all from top to bottom, as a reader types it."""
+    """Pages that show output: all from top to bottom, as a reader types it."""
     monkeypatch.chdir(tmp_path)
     namespace: dict[str, object] = {"__name__": "docs"}
     text = page.read_text(encoding="utf-8")
