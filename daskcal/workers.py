@@ -79,8 +79,8 @@ def cluster(
 
     Examples
     --------
-    >>> with daskcal.cluster(workers=2) as client:                     # doctest: +SKIP
-    ...     ledger = daskcal.reduce_night("raw", "reduced")
+    >>> with daskcal.cluster(workers=1) as client:
+    ...     bias = daskcal.combine(biases).compute()
     """
     given = {
         "workers": workers,

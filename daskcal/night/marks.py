@@ -112,6 +112,11 @@ def unmark_bad(frames: Paths, *, output: str | PathLike[str] | None = None) -> t
     ------
     ArgumentError
         A frame is not marked.
+
+    Examples
+    --------
+    >>> marks = daskcal.mark_bad("raw/n0001.fits", reason="light leak")
+    >>> marks = daskcal.unmark_bad("raw/n0001.fits")
     """
     paths = _absolute(frames)
     found = {path: _contents(path) if os.path.exists(path) else () for path in paths}
