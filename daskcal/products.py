@@ -94,6 +94,11 @@ def to_fits(
         A folder is missing or cannot be written, a file exists, the disk is too full.
     ArgumentError
         Unknown plane, or not as many `names` as frames.
+
+    Examples
+    --------
+    >>> written = daskcal.to_fits(science, "by-hand", planes=("image", "mask"))
+    >>> (master,) = daskcal.to_fits(bias, "bias.fits")
     """
     for plane in planes:
         choose("planes", plane, PLANES)

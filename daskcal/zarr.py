@@ -72,6 +72,10 @@ def to_zarr(
     ------
     OutputError
         The parent folder is missing or cannot be written, or the store exists.
+
+    Examples
+    --------
+    >>> written = daskcal.to_zarr(science, "science.zarr")
     """
     root = absolute(path)
     part = _begin(root, overwrite)
@@ -117,6 +121,11 @@ def open_zarr(path: str | PathLike[str]) -> xr.Dataset:
     FrameError
         There is no such store (``missing``), daskcal did not write it (``unsupported``), or chunks
         are missing or cut short (``damaged``, naming the first).
+
+    Examples
+    --------
+    >>> written = daskcal.to_zarr(science, "frames.zarr")
+    >>> frames = daskcal.open_zarr("frames.zarr")
     """
     root = absolute(path)
     files = StoreFiles(root)

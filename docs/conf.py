@@ -58,3 +58,4 @@ def setup(app):
     """Bring in what lies elsewhere in the repository."""
     from_code.write(Path(app.srcdir))
     app.connect("source-read", from_code.links_within_site)
+    app.connect("autodoc-process-signature", from_code.short_signature)

@@ -95,3 +95,10 @@ def _table(name: str, values: str, rows: Iterable[tuple[str, str]]) -> str:
 def links_within_site(app, name: str, source: list[str]) -> None:
     """Links to files that the site has copied lead to its copies."""
     source[0] = re.sub(r"\]\(\.\./\.\./(deploy|benchmarks)/", r"](../repository/\1/", source[0])
+
+
+def short_signature(app, what, name, thing, options, signature, returns):
+    """The signature without the text of the default table of keywords, which has a page."""
+    if signature is None:
+        return None
+    return re.sub(r"Keywords\(aliases=.*\}\)\)", "DEFAULT_KEYWORDS", signature), returns

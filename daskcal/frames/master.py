@@ -58,6 +58,12 @@ def open_master(path: str | PathLike[str]) -> xr.Dataset:
     ------
     FrameError
         The file is missing, damaged or holds no image.
+
+    Examples
+    --------
+    >>> flat = daskcal.open_master("reduced/masters/flat_V.fits")
+    >>> flat.image.dims
+    ('y', 'x')
     """
     path = os.fspath(path)
     image, extensions, content = _planes(path)

@@ -269,6 +269,13 @@ def library_why(
     ------
     FrameError
         The file gives no frame.
+
+    Examples
+    --------
+    >>> ledger = daskcal.reduce_night("raw", "first", library="library")
+    >>> print(daskcal.library_why("library", "raw/n0441.fits"))
+    n0441.fits: science
+      bias: library/2024-03-13/bias-....fits: passes every rule; from the library, ...
     """
     from daskcal.night.config import NightConfig, load_config
     from daskcal.night.plan import instrument_of, labels

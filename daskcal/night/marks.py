@@ -115,6 +115,11 @@ def unmark_bad(
     ------
     ArgumentError
         A frame is not marked.
+
+    Examples
+    --------
+    >>> marks = daskcal.mark_bad("raw/n0001.fits", reason="light leak")
+    >>> marks = daskcal.unmark_bad("raw/n0001.fits")
     """
     paths = _absolute(frames)
     found = {path: _contents(path) if _is_there(path) else () for path in paths}

@@ -113,6 +113,12 @@ def reduce_night(
         The night cannot be begun: no frames, no output, a config that cannot be used. What goes
         wrong with one frame or product is in the ledger instead. `OutputError`, where another run
         is at work on the same output.
+
+    Examples
+    --------
+    >>> ledger = daskcal.reduce_night("raw", "out", exclude=["n0421*"])
+    >>> print(ledger.counts())
+    Counts(found=26, used=25, skipped=1, failed=0)
     """
     given = {
         "format": None if format is None else choose("format", format, ("fits", "zarr")),
