@@ -55,5 +55,5 @@ def test_the_slowest_of_cores_network_and_client_decides(monkeypatch):
 
 def test_its_links_lead_somewhere():
     links = re.findall(r"\]\((?!http)([^)#]+)", PAGE)
-    assert len(links) == 5
+    assert len(links) == 6
     assert all((REPOSITORY / "docs" / "howto" / link).exists() for link in links)
