@@ -36,7 +36,7 @@ def listed(page: str) -> set[str]:
     for line in text_of(f"reference/{page}").splitlines():
         if found := re.match(r"\.\. currentmodule:: (\S+)", line):
             module = found[1]
-        elif found := re.match(r"(?: {3}|\.\. auto\w+:: )([A-Za-z_][\w.]*)$", line):
+        elif found := re.match(r"(?: {3}|\.\. (?:auto\w+|data):: )([A-Za-z_][\w.]*)$", line):
             names.add(f"{module}.{found[1]}")
     return names
 
