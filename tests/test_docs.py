@@ -38,6 +38,7 @@ PRINTED = {
         r"flat \['masters/bias.fits', 'masters/dark_\d+s.fits'\]\n\['n0401.fits', ",
         r"\]\nTrue\n$",
     ),
+    "storage": (r"first [1-9]\d* products made, True\nsecond 0 products made, True\n",),
     "nights": (r"^0\nTrue\n\('n0001.fits',\)\n$",),
     "quality_gates": (
         r"n0004\.fits reject its level is 7\d\.\d\d adu, .* is most\n",

@@ -157,11 +157,12 @@ def abort_uploads(url: str) -> None:
     store, key = filesystem(url)
     if not hasattr(store, "_call_s3"):
         return
-    bucket, prefix, _ = store.split_path(key)
+    bucket, folder, _ = store.split_path(key)
+    below = f"{folder}/" if folder else ""
     with contextlib.suppress(OutputError):
         begun = sent(
             url,
-            lambda: store.call_s3("list_multipart_uploads", Bucket=bucket, Prefix=f"{prefix}/"),
+            lambda: store.call_s3("list_multipart_uploads", Bucket=bucket, Prefix=below),
         )
         for one in begun.get("Uploads", ()):
             which = {"Key": one["Key"], "UploadId": one["UploadId"]}

@@ -22,6 +22,7 @@ from daskcal.fits.checksum import file_checksum
 from daskcal.fits.content import spool_folder
 from daskcal.fits.remote import filesystem, is_there, sent
 from daskcal.fits.write import Plane, Written, fits_sink
+from daskcal.temporaries import give_up
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +108,9 @@ def uploaded(url: str, write: Callable[[Path], Written], *, overwrite: bool) -> 
         else:
             send(copy, url)
         return replace(made, path=url)
+    except BaseException:
+        give_up(copy)
+        raise
     finally:
         with contextlib.suppress(OSError):
             os.unlink(copy)

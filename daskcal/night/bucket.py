@@ -66,18 +66,18 @@ class Bucket:
         OutputError
             One of these is refused.
         """
-        probe, content = self.at(f".daskcal-{secrets.token_hex(8)}.probe"), b"may this be written?"
+        name = f".daskcal-{secrets.token_hex(8)}.probe"
         try:
-            put_object(probe, content)
-            read_object(probe)
-            objects(self.at("masters"))
+            put_object(self.at(name), b"may this be written?")
+            try:
+                read_object(self.at(name))
+                objects(self.at("masters"))
+            finally:
+                remove_object(self.at(name))
         except FrameError as error:
             raise OutputError(f"{self.url} cannot be read: {error.message}") from error
         except OutputError as error:
-            raise OutputError(str(error).replace(probe, self.url)) from error
-        finally:
-            with contextlib.suppress(DaskcalError):
-                remove_object(probe)
+            raise OutputError(str(error).replace(f"/{name}", "")) from error
 
     def make(self, parts: Iterable[str]) -> None:
         """Folders of a store are names of objects alone."""

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import fsspec
 import numpy as np
 import pytest
+import small_night
 import xarray as xr
 from astropy.io import fits
 from click.testing import CliRunner
@@ -149,6 +150,29 @@ def test_the_command_line_takes_urls(store: MemoryFileSystem, tmp_path: Path) ->
     combined = run(main, ["combine", "memory://night/sub/b*.fits", "-o", str(out)])
     assert combined.exit_code == 0, combined.output
     assert (fits.getdata(out) == IMAGE + 1).all()
+
+
+def test_marks_and_masks_behind_urls(store: MemoryFileSystem, tmp_path: Path) -> None:
+    """Products are those of a night whose marks and mask of bad pixels lie on this machine."""
+    raw = small_night.make(tmp_path / "raw", bias=3, dark=2, flat=2, science=1)
+    store.put(str(raw), "/raw", recursive=True)
+    mask = "# bad\n3 5 2 9\n"
+    (tmp_path / "bad.txt").write_text(mask)
+    store.pipe_file("/bad.txt", mask.encode())
+    config, found = tmp_path / "night.toml", []
+    for base in (f"{tmp_path}/", "memory://"):
+        config.write_text(f'[mask]\nbad_pixels = "{base}bad.txt"\n')
+        (marks,) = daskcal.mark_bad(f"{base}raw/bias_1.fits", "light leak")
+        assert str(marks) == f"{base}raw/daskcal-marks.json"
+        daskcal.mark_bad(f"{base}raw/flat_V_0.fits", "clouds", output=f"{base}out")
+        daskcal.unmark_bad(f"{base}raw/flat_V_0.fits", output=f"{base}out")
+        found.append(daskcal.reduce_night(f"{base}raw", f"{base}out", config))
+    here, there = found
+    assert [p.checksum for p in there.products] == [p.checksum for p in here.products]
+    assert [f.reason for f in there.frames] == [f.reason for f in here.frames]
+    assert "marked bad: light leak" in {f.reason for f in there.frames}
+    daskcal.unmark_bad("memory://raw/bias_1.fits")
+    assert not store.exists("/raw/daskcal-marks.json")
 
 
 def test_a_library_is_not_behind_a_url(store: MemoryFileSystem) -> None:
