@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import json
 import logging
 import os
 import threading
 import warnings
 from collections.abc import Iterator, Mapping
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from distributed import Client
 
 WAIT = 60.0  # s for a scheduler to answer, for the first worker, and for one where all are gone
+GREETING = 5.0  # s, for one that took the connection to say that it is a scheduler
 LOCAL = "127.0.0.1"
 _log = logging.getLogger(__name__)
 
@@ -76,8 +79,8 @@ def cluster(
 
     Examples
     --------
-    >>> with daskcal.cluster(workers=2) as client:                     # doctest: +SKIP
-    ...     ledger = daskcal.reduce_night("raw", "reduced")
+    >>> with daskcal.cluster(workers=1) as client:
+    ...     bias = daskcal.combine(biases).compute()
     """
     given = {
         "workers": workers,
@@ -165,6 +168,7 @@ def _connected(
             "folder that all hosts share"
         )
     try:
+        _require_answer(address or _address_in(file), wait)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", VersionMismatchWarning)  # `require_alike` says it
             client = Client(address, scheduler_file=file and os.fspath(file), timeout=wait)
@@ -175,6 +179,28 @@ def _connected(
         ) from error
     with client:
         yield client
+
+
+def _address_in(file: str | PathLike[str] | None) -> str:
+    found = json.loads(Path(os.fspath(file or "")).read_bytes())
+    return str(found["address"])
+
+
+def _require_answer(address: str, wait: float) -> None:
+    """Greet a scheduler: Dask's own client waits for ever where the greeting is not returned."""
+    from distributed.comm import connect
+    from distributed.security import Security
+
+    async def greet() -> None:
+        arguments = Security().get_connection_args("client")
+        comm = await asyncio.wait_for(connect(address, timeout=wait, **arguments), wait + GREETING)
+        comm.abort()
+
+    try:
+        with ThreadPoolExecutor(1) as one:  # a notebook's own thread has a loop that runs
+            one.submit(asyncio.run, greet()).result()
+    except (TimeoutError, MemoryError) as error:
+        raise ClusterError("what answers there does not greet as a scheduler does") from error
 
 
 def _of_tls(address: str | None) -> str:
@@ -292,9 +318,9 @@ class _Watch:
         while not self._done.wait(step):
             without = 0.0 if self.client.scheduler_info()["workers"] else without + step
             if without >= self.wait:
-                back = f"none came back in {self.wait:g} s"
+                none = f"none came back in {self.wait:g} s"
                 if self.refused:
-                    back += f" but such as were sent away, the last {self.refused[-1]}"
-                self.lost = f"all workers are lost, and {back}"
+                    none += f" but such as were sent away: {self.refused[-1]}"
+                self.lost = f"all workers are lost, and {none}"
                 self.client.close()
                 return

@@ -38,6 +38,7 @@ PRINTED = {
         r"flat \['masters/bias.fits', 'masters/dark_\d+s.fits'\]\n\['n0401.fits', ",
         r"\]\nTrue\n$",
     ),
+    "storage": (r"first [1-9]\d* products made, True\nsecond 0 products made, True\n",),
     "nights": (r"^0\nTrue\n\('n0001.fits',\)\n$",),
     "quality_gates": (
         r"n0004\.fits reject its level is 7\d\.\d\d adu, .* is most\n",
@@ -58,7 +59,7 @@ MADE = {
 
 
 def blocks(page: Path, language: str) -> list[str]:
-    """The blocks of code of a page."""
+    """The blocks of code of a page; the language may be several, as a pattern."""
     text = page.read_text(encoding="utf-8")
     return re.findall(rf"^```{language}\n(.*?)^```$", text, flags=re.M | re.S)
 
@@ -74,14 +75,14 @@ def name(page: Path) -> str:
     return page.parent.name if page.stem == "index" else page.stem
 
 
-TOLD = pages("console")
+TOLD = pages("(?:console|text)")
 
 
 @pytest.mark.parametrize("page", TOLD, ids=name)
 def test_what_is_shown_is_what_comes(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Pages with commands and their output: all from top to bottom, as a reader types it."""
+    """Pages that show output: all from top to bottom, as a reader types it."""
     monkeypatch.chdir(tmp_path)
     namespace: dict[str, object] = {"__name__": "docs"}
     text = page.read_text(encoding="utf-8")

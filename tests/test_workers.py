@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import operator
 import os
 import pickle
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -74,6 +76,60 @@ def test_no_scheduler(given, message):
         pass
     assert time.monotonic() - begin < 20
     assert dask.config.get("scheduler", None) is None  # threads, as before
+
+
+@pytest.mark.parametrize("says", [b"", b"HTTP/1.0 400 Bad Request\r\n\r\n"])
+def test_what_answers_is_no_scheduler(says):
+    """Something that takes the connection and keeps still, or talks of something else."""
+    begin = time.monotonic()
+    with socket.create_server((LOCAL, 0)) as server, contextlib.ExitStack() as taken:
+
+        def answer():
+            with contextlib.suppress(OSError):  # once the server is closed
+                while True:
+                    connection = taken.enter_context(server.accept()[0])
+                    connection.sendall(says)
+
+        threading.Thread(target=answer, daemon=True).start()
+        with (
+            pytest.raises(ClusterError, match="what answers there does not greet as a scheduler"),
+            daskcal.cluster(scheduler=f"tcp://{LOCAL}:{server.getsockname()[1]}", wait=1),
+        ):
+            pass
+        server.shutdown(socket.SHUT_RDWR)
+    assert time.monotonic() - begin < 40
+
+
+def command(*words):
+    """What the command line says of an error, and its exit status."""
+    words = [sys.executable, "-c", "from daskcal.cli import main; main()", *words]
+    done = subprocess.run(
+        words, env=os.environ | {"PYTHONPATH": str(REPOSITORY)}, capture_output=True, text=True,
+        check=False, timeout=120,
+    )  # fmt: skip
+    return done.returncode, done.stderr
+
+
+def test_the_command_line_says_it_in_one_message(of_another_version, tmp_path):
+    """Of a file that is not there, of a scheduler and of a worker of another version."""
+    reduce = ["reduce", str(tmp_path), "-o", str(tmp_path / "out")]
+    said = [command(*reduce, "--scheduler-file", "/no/such.json")]
+    with scheduler(env=of_another_version) as (address, _), running(*worker_command(address)):
+        said.append(command(*reduce, "--scheduler", address))
+    with scheduler() as (address, _), running(*worker_command(address), env=of_another_version):
+        said.append(command(*reduce, "--scheduler", address))
+    for (status, text), message in zip(
+        said,
+        (
+            r"/no/such\.json is not there",
+            r"tcp://\S+ \(the scheduler\) has daskcal 99\.0, and here it is",
+            r"tcp://\S+ has daskcal 99\.0, and here it is",
+        ),
+        strict=True,
+    ):
+        assert status == 1
+        assert re.fullmatch(rf"Error: {message}.*\n", text)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_scheduler_without_workers():

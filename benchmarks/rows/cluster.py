@@ -79,7 +79,7 @@ def _works(bench: Bench) -> dict[str, tuple[str, dict[str, str]]]:
     size, science, n = bench.pick(2048, 64), bench.pick(30, 3), bench.pick(100, 10)
     out = bench.folder("out")
     works = {}
-    for count, side in ((science, size), (bench.pick(100, 3), 64)):
+    for count, side in ((science, size), (bench.pick(40, 3), 64)):
         folder = bench.folder(f"night-{count}-{side}")
         made = bench.call("benchmarks.data:night", folder=folder, size=side, science=count)
         works[f"night, {count} × {side}² of science"] = (

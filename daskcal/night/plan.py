@@ -121,8 +121,8 @@ class Plan:
 
         Examples
         --------
-        >>> table = plan.matches("object == 'M67'")                        # doctest: +SKIP
-        >>> table[~table["passed"] & (table["kind"] == "dark")]            # doctest: +SKIP
+        >>> table = daskcal.plan_night("raw").matches("object == 'NGC 2420'")
+        >>> failed = table[~table["passed"] & (table["kind"] == "dark")]
         """
         from daskcal.night.plan_table import matches_table
 
@@ -219,6 +219,12 @@ def plan_night(
         The config or a condition cannot be used, or leaves no frame.
     UnitError
         Frames have no unit, and the config gives none.
+
+    Examples
+    --------
+    >>> plan = daskcal.plan_night("raw")
+    >>> [job.name for job in plan.jobs][:2]
+    ['masters/bias.fits', 'masters/dark_60s.fits']
     """
     folder = absolute(raw) if is_url(raw) else Path(local(fspath(raw))).absolute()
     if isinstance(folder, Path) and not folder.is_dir():

@@ -22,6 +22,7 @@ from daskcal.night.config import NightConfig
 from daskcal.night.jobs import Job
 from daskcal.night.near import Near, find_frames, read_origins
 from daskcal.night.origins import named_files, origin_of
+from daskcal.night.place import place_of
 from daskcal.night.plan import Plan, instrument_of
 from daskcal.night.progress import Watch
 from daskcal.night.run import Run
@@ -238,7 +239,7 @@ class _Maker:
         frames = [self._frames(origin, config) for origin in origins]
         plan = _plan(origins, config, [frame for some in frames for frame in some])
         norms = {job.frames[0]: origin.norm for job, origin in zip(plan.jobs, origins, strict=True)}
-        return _Run(plan, self.folder, Watch(), norms=norms)
+        return _Run(plan, place_of(self.folder), Watch(), norms=norms)
 
     def _require_masters(self, origin: Origin) -> None:
         """Refuse where a master is neither there nor known by the ledger; all are named."""

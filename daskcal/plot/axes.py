@@ -117,7 +117,7 @@ def show(
 
     Examples
     --------
-    >>> plot.show(frames.isel(frame=0), stretch="asinh")  # doctest: +SKIP
+    >>> ax = plot.show(frames.isel(frame=0), stretch="asinh")
     """
     check_stretch(stretch, percent, max_size)
     found = one_image(data, plane, hdu)
@@ -155,7 +155,7 @@ def pair(
 
     Examples
     --------
-    >>> plot.pair(raw.isel(frame=0), reduced.isel(frame=0))  # doctest: +SKIP
+    >>> left, right = plot.pair("raw/n0441.fits", "reduced/science/n0441.fits")
     """
     check_stretch(stretch, percent, max_size)
     both = [one_image(before), one_image(after)]
@@ -189,7 +189,7 @@ def mosaic(
 
     Examples
     --------
-    >>> plot.mosaic(daskcal.open_mosaic("raw").isel(frame=0))  # doctest: +SKIP
+    >>> axes = plot.mosaic(daskcal.open_mosaic("mosaic").isel(frame=0))
     """
     check_stretch(stretch, percent, max_size)
     if not isinstance(tree, xr.DataTree) or not tree.children:
@@ -225,7 +225,7 @@ def master_planes(master: Picture, *, max_size: int = 500) -> list[Axes]:
 
     Examples
     --------
-    >>> plot.master_planes(daskcal.open_master("masters/flat_g.fits"))  # doctest: +SKIP
+    >>> axes = plot.master_planes(daskcal.open_master("reduced/masters/flat_V.fits"))
     """
     found = one_image(master)
     if "variance" in found:

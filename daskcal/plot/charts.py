@@ -60,7 +60,7 @@ def levels(
 
     Examples
     --------
-    >>> plot.levels(frames.query(frame="imagetyp == 'flat'"), by="filter")  # doctest: +SKIP
+    >>> ax = plot.levels(frames.query(frame="imagetyp == 'flat'"), by="filter")
     """
     choose("statistic", statistic, _STATISTICS)
     if "frame" not in frames.dims or "image" not in frames:
@@ -143,7 +143,7 @@ def histogram(
 
     Examples
     --------
-    >>> plot.histogram(frames.isel(frame=0))  # doctest: +SKIP
+    >>> ax = plot.histogram(frames.isel(frame=0))
     """
     found = one_image(data)
     if bins < 1:
@@ -248,8 +248,8 @@ def rejected_fractions(master: xr.Dataset, *, ax: Axes | None = None) -> Axes:
 
     Examples
     --------
-    >>> master = daskcal.combine(flats, scale="median", rejected=True)  # doctest: +SKIP
-    >>> plot.rejected_fractions(master)  # doctest: +SKIP
+    >>> master = daskcal.combine(flats, scale="median", rejected=True)
+    >>> ax = plot.rejected_fractions(master)
     """
     if "rejected_fraction" not in master:
         raise ArgumentError(

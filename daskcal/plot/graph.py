@@ -95,7 +95,7 @@ def plan_graph(plan: Plan, *, ax: Axes | None = None) -> Axes:
 
     Examples
     --------
-    >>> plot.plan_graph(daskcal.plan_night("raw"))  # doctest: +SKIP
+    >>> ax = plot.plan_graph(daskcal.plan_night("raw"))
     """
     columns = _columns(plan)
     if not any(columns.values()):

@@ -66,7 +66,7 @@ def write_png(
 
     Examples
     --------
-    >>> plot.write_png("masters/flat_g.fits", "flat_g.png", stretch="asinh")  # doctest: +SKIP
+    >>> path = plot.write_png("reduced/masters/flat_V.fits", "flat_V.png", stretch="asinh")
     """
     check_stretch(stretch, percent, max_size)
     if isinstance(data, str | os.PathLike):

@@ -12,6 +12,7 @@ import xarray as xr
 
 from daskcal.errors import ArgumentError, DaskcalError, FrameError
 from daskcal.fits.keywords import normalise
+from daskcal.fits.whole import at_hand
 
 if TYPE_CHECKING:
     from astropy.nddata import CCDData
@@ -146,7 +147,7 @@ def _read(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a picture does not depend on an odd card
-            with fits.open(name, memmap=False) as hdus:
+            with at_hand(name) as here, fits.open(here, memmap=False) as hdus:
                 chosen = _chosen(hdus, hdu, name)
                 image = _plane(chosen.data, name)
                 mask = hdus["MASK"].data if hdu is None and "MASK" in hdus else None
