@@ -18,6 +18,8 @@ from dask.callbacks import Callback
 from dask.local import get_sync
 from numpy.typing import NDArray
 
+from daskcal.fits.upload import refuse_existing, uploaded
+from daskcal.fits.urls import is_url
 from daskcal.fits.write import Plane, Written, write_bands
 from daskcal.frames.block import Block
 from daskcal.frames.memory import SLACK, budget, threads
@@ -65,10 +67,10 @@ class FrameFiles:
     def write(
         self,
         frame: int,
-        path: Path,
+        path: Path | str,
         seen: Callable[[slice, Mapping[str, NDArray[Any]]], None] | None = None,
     ) -> Written:
-        """Write one; `seen` is shown rows and their pixels in each plane, by name, on the way."""
+        """Write one, here or to a URL; `seen` is shown rows and their pixels by plane."""
         planes = self.heads(frame)
 
         def bands() -> Iterator[tuple[slice, list[NDArray[Any]]]]:
@@ -78,11 +80,18 @@ class FrameFiles:
                     seen(rows, pixels)
                 yield rows, list(pixels.values())
 
-        return write_bands(path, planes, bands(), overwrite=self.overwrite, compress=self.compress)
+        def write(file: Path) -> Written:
+            overwrite, compress = self.overwrite, self.compress
+            return write_bands(file, planes, bands(), overwrite=overwrite, compress=compress)
 
-    def write_all(self, paths: Sequence[Path], at_once: int) -> list[Written]:
+        if not is_url(path):
+            return write(Path(path))
+        refuse_existing(str(path), self.overwrite)
+        return uploaded(str(path), write, overwrite=self.overwrite)
+
+    def write_all(self, paths: Sequence[Path | str], at_once: int) -> list[Written]:
         """Write all, some `at_once`; the first failure ends it."""
-        discard_temporaries(*paths)
+        discard_temporaries(*(path for path in paths if not is_url(path)))
         todo = [partial(self.write, i, path) for i, path in enumerate(paths)]
         with given_up(paths):
             return list(in_order(todo, at_once))

@@ -94,6 +94,11 @@ def to_fits(
         A folder is missing or cannot be written, a file exists, the disk is too full.
     ArgumentError
         Unknown plane, or not as many `names` as frames.
+
+    Examples
+    --------
+    >>> written = daskcal.to_fits(science, "by-hand", planes=("image", "mask"))
+    >>> (master,) = daskcal.to_fits(bias, "bias.fits")
     """
     for plane in planes:
         choose("planes", plane, PLANES)
@@ -107,11 +112,11 @@ def to_fits(
     else:
         targets = _frame_targets(ds, place, names)
         each = origins_of(origin, len(targets))
-        if compute and threads_compute() and not is_url(path):
+        if compute and threads_compute():
             at_once = threads() + WAITING
             files = frame_files(ds, planes, each, room(at_once), **options)
             if files is not None:
-                return files.write_all([Path(target) for target in targets], at_once)
+                return files.write_all(targets, at_once)
         jobs = [_frame_job(ds, i, planes, one) for i, one in enumerate(each)]
     sinks: list[da.Array] = []
     for target, job in zip(targets, jobs, strict=True):

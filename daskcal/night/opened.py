@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from os import PathLike, fspath
-from os.path import abspath
 
 import xarray as xr
 
 from daskcal.errors import OutputError
-from daskcal.fits.urls import is_url
+from daskcal.fits.urls import absolute
 from daskcal.frames.master import open_master
 
 
@@ -27,7 +26,7 @@ class OpenedMasters(Mapping[str, xr.Dataset]):
     def files(self, names: Iterable[str]) -> tuple[tuple[str, str, str], ...]:
         """Name, file and SHA-256 of some: what `add` takes elsewhere."""
         found = ((name, *self._files[name]) for name in names)
-        return tuple((name, everywhere(path), checksum) for name, path, checksum in found)
+        return tuple((name, absolute(path), checksum) for name, path, checksum in found)
 
     def __getitem__(self, name: str) -> xr.Dataset:
         if name not in self._open:
@@ -49,8 +48,3 @@ class OpenedMasters(Mapping[str, xr.Dataset]):
 
     def __len__(self) -> int:
         return len(self._files)
-
-
-def everywhere(path: str | PathLike[str]) -> str:
-    """A path as processes with another working folder must have it, or a URL as it is."""
-    return fspath(path) if is_url(path) else abspath(path)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from daskcal.calibration.robust import MAD_TO_SIGMA
 from daskcal.fits.frame import read_frame
+from daskcal.fits.whole import at_hand
 from daskcal.plot import read_image
 
 _SAMPLE = 1_000_000  # pixels behind a median at least, where there are so many
@@ -22,7 +23,8 @@ Seen = tuple[dict[str, float], str]
 
 def look_at(path: str) -> Seen:
     """Key figures and fingerprint of a product."""
-    return key_figures(*read_image(path)), read_frame(path).fingerprint
+    with at_hand(path) as here:
+        return key_figures(*read_image(here)), read_frame(here).fingerprint
 
 
 def key_figures(image: NDArray[Any], mask: NDArray[Any] | None) -> dict[str, float]:

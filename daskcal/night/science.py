@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
-from pathlib import Path
 from typing import Any
 
 import dask
@@ -63,7 +62,7 @@ class Group:
     apart : bool
         Whether each is calibrated by itself.
     folder : str
-        Where their products go, without ``/science``.
+        Where their products go, without ``/science``; perhaps a URL.
     origins : tuple of Origin
     room, memory : int
         Bytes that masters may take, and all that is computed in a process.
@@ -115,7 +114,8 @@ def make_group(group: Group, at_once: int, *, on_worker: bool = False) -> Iterat
         None for a frame that cannot be made so: what is wrong with it shows when it is made alone.
     """
     places = range(len(group.origins))
-    discard_temporaries(*(_path(group, k) for k in places))
+    if not is_url(group.folder):
+        discard_temporaries(*(_path(group, k) for k in places))
     todo: list[Callable[[], Made | None]]
     if group.apart:
         todo = [partial(_made_apart, group, k, on_worker) for k in places]
@@ -182,10 +182,8 @@ def _ready(group: Group, places: tuple[int, ...]) -> _Ready:
         group.norm, _InMemory(opened),
     )  # fmt: skip
     output, origins = group.plan.config.output, [group.origins[k] for k in places]
-    files = None
-    if not is_url(group.folder):
-        options: Any = {"overwrite": True, "compress": output.compress}
-        files = frame_files(calibrated, output.products, origins, group.room, **options)
+    options: Any = {"overwrite": True, "compress": output.compress}
+    files = frame_files(calibrated, output.products, origins, group.room, **options)
     return _Ready(places, calibrated, files, numbers, messages)
 
 
@@ -255,7 +253,7 @@ def _written(group: Group, ready: _Ready, k: int, at: int) -> tuple[Written, See
 
     with given_up([path]):
         if ready.files is not None:
-            written = ready.files.write(at, Path(path), look if seen else None)
+            written = ready.files.write(at, path, look if seen else None)
             if seen:
                 return written, (figures.found(), read_frame(path).fingerprint)
         else:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from daskcal.errors import DaskcalError
+from daskcal.fits.urls import absolute
 from daskcal.frame_files import WAITING, room, threads_compute
 from daskcal.frames.assembled import DetectorFrame
 from daskcal.frames.held import keep
@@ -25,7 +26,6 @@ from daskcal.frames.memory import active_client, all_threads, budget, threads
 from daskcal.night.gates import gates_of
 from daskcal.night.jobs import BareJob, Job
 from daskcal.night.ledger import Gate, ProductEntry
-from daskcal.night.opened import everywhere
 from daskcal.night.origins import origin_of
 from daskcal.night.science import BESIDE, Group, Made, made_on_worker, make_group, release
 
@@ -233,7 +233,7 @@ def _group(run: Run, jobs: Sequence[Job], masters: int) -> Group | None:
     try:
         group = Group(
             plan, job, run.opened.files(first.master_names), run.norm_of(first), _is_apart(plan),
-            everywhere(run.folder), tuple(origin_of(run, job) for job in jobs), masters, budget(),
+            absolute(str(run.place)), tuple(origin_of(run, job) for job in jobs), masters, budget(),
         )  # fmt: skip
     except DaskcalError:
         return None
