@@ -116,9 +116,13 @@ def _memory() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
+def active_client() -> Any:
+    """The client of the cluster that computes; None without one."""
+    client = getattr(get_scheduler(), "__self__", None)
+    return client if hasattr(client, "scheduler_info") else None
+
+
 def _cluster_workers() -> list[dict]:
     """What is known of the workers of the cluster that computes; none without one."""
-    client: Any = getattr(get_scheduler(), "__self__", None)
-    if not hasattr(client, "scheduler_info"):
-        return []
-    return list(client.scheduler_info()["workers"].values())
+    client = active_client()
+    return [] if client is None else list(client.scheduler_info()["workers"].values())
