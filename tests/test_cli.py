@@ -222,7 +222,7 @@ def test_simulate_then_reduce(tmp_path: Path, out: Path) -> None:
         (["simulate", "{out}", "--fault", "leak", "n0001"], "did you mean 'light-leak'?"),
         (["show", "{raw}/nowhere.fits", "-o", "{out}.png"], "there is no such file"),
         (["show", "{raw}/bias_0.fits", "-o", "x.png", "--stretch", "asin"], "mean 'asinh'"),
-        (["report", "{out}"], "night.json cannot be read"),
+        (["report", "{out}"], "give the folder that daskcal reduce wrote"),
         (["config", "--check", "{out}"], "no such config file"),
         (["config", "--chek", "{out}"], "--check"),
     ],

@@ -32,10 +32,8 @@ def ls(paths: tuple[str, ...]) -> None:
 @click.argument("file", metavar="FILE.fits")
 @click.option("-o", "--output", metavar="FILE.png", required=True, help="The picture.")
 @click.option("--hdu", metavar="N|NAME", help="Another HDU than the first image.")
-@click.option("--stretch", default="linear", show_default=True,
-              help="From value to grey: linear, sqrt, asinh or log.")  # fmt: skip
-@click.option("--percent", default=99.0, show_default=True,
-              help="Share of the pixels between black and white.")  # fmt: skip
+@click.option("--stretch", default="linear", help="linear, sqrt, asinh or log [linear].")
+@click.option("--percent", default=99.0, help="Of the pixels, between black and white [99].")
 def show(file: str, output: str, hdu: str | None, stretch: str, percent: float) -> None:
     """Make a picture of a FITS image, stretched between percentiles; masked pixels are blue."""
     with exit_status():

@@ -354,6 +354,10 @@ def read_ledger(path: str | Path) -> Ledger:
     """
     try:
         record = json.loads(read_whole(path))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise ConfigError(
+            f"there is no {path}; give the folder that daskcal reduce wrote its products to"
+        ) from error
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror or error}") from error
     except ValueError as error:

@@ -259,6 +259,7 @@ def plan_night(
     notes = [f"{ours} products of daskcal among the files are left alone"] if ours else []
     notes += [*unknown_detectors(settings, table), *lacking_detectors(table, folder)]
     notes += [without_effect(choice) for choice in choices if not choice.frames]
+    notes += _darks_without_exposure(table[used])
     return Plan(
         folder,
         settings,
@@ -290,6 +291,18 @@ def _nothing(unreadable: Sequence[Unreadable], ours: int) -> str:
     return "holds no FITS frame; give the folder with the raw frames"
 
 
+def _darks_without_exposure(table: pd.DataFrame) -> list[str]:
+    """What to do about darks that are biases: a name that some cameras give them."""
+    count = int(((table["imagetyp"] == "dark") & (table["exptime"] == 0)).sum())
+    if not count:
+        return []
+    frames = "1 dark has" if count == 1 else f"{count} darks have"
+    return [
+        f"{frames} no exposure; if they are biases, say so in the config: [[classify]] "
+        'when = "EXPTIME == 0", imagetyp = "bias"'
+    ]
+
+
 def _require_units(table: pd.DataFrame, skipped: dict[int, str], config: NightConfig) -> None:
     if config.instrument.unit is not None:
         unit_word(config.instrument.unit, "instrument.unit")
@@ -297,6 +310,6 @@ def _require_units(table: pd.DataFrame, skipped: dict[int, str], config: NightCo
     for i, (unit, path) in enumerate(zip(table["unit"], table["path"], strict=True)):
         if not unit and i not in skipped:
             raise UnitError(
-                f"{path} does not say the unit of its pixels (BUNIT); give it in the config: "
-                '[instrument] unit = "adu"'
+                f"{path} does not say the unit of its pixels (BUNIT); give it in a config "
+                '(-c FILE; `daskcal config --template` prints one): [instrument] unit = "adu"'
             )

@@ -156,7 +156,8 @@ def _read(
     except FileNotFoundError as error:
         raise FrameError(name, "missing", "there is no such file") from error
     except (OSError, TypeError, ValueError, IndexError) as error:
-        raise FrameError(name, "damaged", f"cannot be read as FITS: {error}") from error
+        said = str(error).split(" If this")[0]  # astropy's advice to its own callers
+        raise FrameError(name, "damaged", f"cannot be read as FITS: {said}") from error
     if mask is None or np.shape(mask) != image.shape:
         return image, None, header, several
     return image, np.asarray(mask), header, several
