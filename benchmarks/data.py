@@ -62,6 +62,18 @@ def exposures(folder: str, n: int, size: int, kind: str = "science") -> None:
         _write(Path(folder) / f"{kind}{i:05d}.fits", _stored(raw, "uint16"), cards, False)
 
 
+def night(folder: str, size: int, science: int) -> dict[str, str]:
+    """A night's raw frames and its config: two calibration frames to five of science."""
+    raw, config = Path(folder) / "raw", Path(folder) / "config.toml"
+    raw.mkdir()
+    some = max(_CALIBRATIONS, 2 * science // 15)
+    for kind, n in (("bias", some), ("dark300", some), ("flat", some), ("science", science)):
+        exposures(str(raw), n, size, kind)
+    text = [f'[{step}]\nsection = "{section}"\n' for step, section in sections(size).items()]
+    config.write_text("\n".join(text))
+    return {"folder": str(raw), "config": str(config)}
+
+
 def sections(size: int) -> dict[str, str]:
     """Where the overscan and the image of `exposures` are, as daskcal takes it."""
     return {"overscan": f"[:, {size}:]", "trim": f"[:, :{size}]"}

@@ -1,7 +1,7 @@
 """``python -m benchmarks.zarr_layouts``: chunks, shards and codecs of Zarr products, measured.
 
-Prints the table in docs/zarr.md. Frames are a sky with stars and read noise, in float32, after
-calibration; beside them a mask of bit planes. Each layout is written and read with zarr's own
+Prints the table in docs/reference/zarr.md. Frames are a sky with stars and read noise, in float32,
+after calibration; beside them a mask of bit planes. Each layout is written and read with zarr's own
 functions, in time of processors, the best of three: whole, a band of 64 rows of all frames (what
 a combine reads), and a square of 128 × 128 pixels of one frame.
 """

@@ -7,6 +7,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -23,14 +24,15 @@ from daskcal.fits.keywords import FrameValues, normalise
 from daskcal.fits.product_header import PREFIX, Fact, history_cards, product_cards
 from daskcal.fits.urls import is_url
 from daskcal.fits.write import Plane, Written, fits_sink
-from daskcal.frames.blocks import blocks
+from daskcal.frame_files import WAITING, FrameFiles, deviation, given_up, threads_compute
+from daskcal.frames.blocks import blocks, recover
 from daskcal.frames.detector_names import safe_name
 from daskcal.frames.masks import MASK_ATTRS
 from daskcal.frames.master import UNSTABLE, open_master
+from daskcal.frames.memory import threads
 from daskcal.frames.steps import spelled_out
 from daskcal.provenance import KEY, Origin, origins_of
 from daskcal.strict import strict_keywords
-from daskcal.temporaries import give_up
 
 PLANES = ("image", "uncert", "mask")
 _BAND = 1 << 20  # pixels of a band of one frame
@@ -92,11 +94,17 @@ def to_fits(
         A folder is missing or cannot be written, a file exists, the disk is too full.
     ArgumentError
         Unknown plane, or not as many `names` as frames.
+
+    Examples
+    --------
+    >>> written = daskcal.to_fits(science, "by-hand", planes=("image", "mask"))
+    >>> (master,) = daskcal.to_fits(bias, "bias.fits")
     """
     for plane in planes:
         choose("planes", plane, PLANES)
     place = os.fspath(path) if is_url(path) else Path(path)
     targets: Sequence[Path | str]
+    options: dict[str, Any] = {"overwrite": overwrite, "compress": compress}
     if "frame" not in ds["image"].dims:
         targets = [place]
         (made_of,) = origins_of(origin, 1)
@@ -104,25 +112,49 @@ def to_fits(
     else:
         targets = _frame_targets(ds, place, names)
         each = origins_of(origin, len(targets))
+        if compute and threads_compute():
+            at_once = threads() + WAITING
+            files = frame_files(ds, planes, each, at_once=at_once, **options)
+            if files is not None:
+                return files.write_all(targets, at_once)
         jobs = [_frame_job(ds, i, planes, one) for i, one in enumerate(each)]
     sinks: list[da.Array] = []
     for target, job in zip(targets, jobs, strict=True):
         waits = compute and len(sinks) % _TOGETHER >= _AT_ONCE
         after = sinks[-_AT_ONCE] if waits else None
-        sinks.append(fits_sink(target, job(), overwrite=overwrite, compress=compress, after=after))
+        sinks.append(fits_sink(target, job(), after=after, **options))
     return _computed(sinks, targets) if compute else sinks
 
 
 def _computed(sinks: list[da.Array], targets: Sequence[Path | str]) -> list[Written]:
     written: list[Written] = []
-    try:
+    with given_up(targets):
         for at in range(0, len(sinks), _TOGETHER):
             written += dask.compute(*sinks[at : at + _TOGETHER])
-    except BaseException:
-        for target in targets:
-            give_up(target)
-        raise
     return written
+
+
+def frame_files(
+    ds: xr.Dataset,
+    planes: Sequence[str],
+    origins: Sequence[Origin | None],
+    *,
+    overwrite: bool,
+    compress: str,
+    at_once: int,
+    scheduler: str | None = None,
+) -> FrameFiles | None:
+    """Frames that can be written one by one; None where that takes a graph (`FrameFiles.of`)."""
+    pixels = _needed(ds, planes)
+    first = _frame_job(ds, 0, planes, origins[0])()
+
+    def heads(i: int) -> list[Plane]:
+        return [replace(first[0], cards=_frame_cards(ds, i, origins[i])), *first[1:]]
+
+    return FrameFiles.of(
+        recover(pixels), heads, overwrite=overwrite, compress=compress, at_once=at_once,
+        scheduler=scheduler,
+    )  # fmt: skip
 
 
 # --- names --------------------------------------------------------------------------------------
@@ -219,13 +251,18 @@ def _frame_job(
     ds: xr.Dataset, i: int, planes: Sequence[str], origin: Origin | None
 ) -> Callable[[], list[Plane]]:
     rows = band_of_frame(ds.sizes["x"])
-    needed = ["image"]
-    needed += ["variance", "variance_shared"] if "uncert" in planes else []
-    needed += ["mask"] if "mask" in planes else []
-    pixels = ds[[name for name in needed if name in ds]]  # what is not written is not computed
+    pixels = _needed(ds, planes)
     return lambda: _planes(
         blocks(pixels.isel(frame=[i]), frame=1, rows=rows), planes, _frame_cards(ds, i, origin)
     )
+
+
+def _needed(ds: xr.Dataset, planes: Sequence[str]) -> xr.Dataset:
+    """What is written of frames: the rest is not computed."""
+    needed = ["image"]
+    needed += ["variance", "variance_shared"] if "uncert" in planes else []
+    needed += ["mask"] if "mask" in planes else []
+    return ds[[name for name in needed if name in ds]]
 
 
 def _master_planes(ds: xr.Dataset, planes: Sequence[str], origin: Origin | None) -> list[Plane]:
@@ -247,9 +284,11 @@ def _planes(ds: xr.Dataset, planes: Sequence[str], cards: str) -> list[Plane]:
         parts = [_pixels(ds, name) for name in named]
         kind = make_card("UTYPE", "StdDevUncertainty", "standard deviation")
         bunit = make_card("BUNIT", unit, "unit of the values") if unit else ""
-        written.append(Plane("UNCERT", kind + bunit, da.map_blocks(_std, *parts, dtype=np.float32)))
+        written.append(
+            Plane("UNCERT", kind + bunit, da.map_blocks(deviation, *parts, dtype=np.float32))
+        )
         if len(parts) > 1 and "frame" not in ds["image"].dims:
-            shared = da.map_blocks(_std, parts[1], dtype=np.float32)
+            shared = da.map_blocks(deviation, parts[1], dtype=np.float32)
             written.append(Plane("UNCSHARE", kind + bunit, shared))
     if "mask" in planes and "mask" in ds:
         written.append(Plane("MASK", _flag_cards(ds), _pixels(ds, "mask").astype(np.uint16)))
@@ -259,12 +298,6 @@ def _planes(ds: xr.Dataset, planes: Sequence[str], cards: str) -> list[Plane]:
 def _pixels(ds: xr.Dataset, name: str) -> da.Array:
     data = ds[name].data
     return data if isinstance(data, da.Array) else da.from_array(data, chunks=-1)
-
-
-def _std(*variances: np.ndarray) -> np.ndarray:
-    total = variances[0] if len(variances) == 1 else np.add(*variances)
-    with np.errstate(invalid="ignore"):  # NaN stays NaN
-        return np.sqrt(total).astype(np.float32, copy=False)
 
 
 def _flag_cards(ds: xr.Dataset) -> str:

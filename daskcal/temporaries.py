@@ -10,7 +10,7 @@ import secrets
 import shutil
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 _PART = re.compile(r"\.([A-Za-z0-9_]+)-(\d+)-[0-9a-f]{8}\.tmp(\.[a-z]+)?$")
@@ -44,21 +44,27 @@ def making(temporary: str) -> Iterator[bool]:
         yield os.path.basename(temporary) not in _given_up
 
 
-def give_up(path: str | Path) -> None:
-    """Remove what a failed computation left of `path`, now and whatever its threads still do."""
-    path = Path(path).absolute()
+def give_up(*paths: str | Path) -> None:
+    """Remove what failed computations left of `paths`, now and whatever their threads still do."""
     with _making:
-        _given_up.update(_ours.get(str(path), ()))
-        discard_temporaries(path)
+        for path in paths:
+            _given_up.update(_ours.get(str(Path(path).absolute()), ()))
+        discard_temporaries(*paths)
 
 
-def discard_temporaries(path: str | Path) -> None:
-    """Remove what failed computations of this process, or of dead ones, left of `path`."""
-    path = Path(path).absolute()
-    mine = _ours.get(str(path), set())
-    for part in _leftovers(path):
-        if part.name.startswith(tuple(mine)) or not _alive(part.name):
-            _clear(part, path)
+def discard_temporaries(*paths: str | Path) -> None:
+    """Remove what failed computations of this process, or of dead ones, left of `paths`.
+
+    A folder that has several of them is listed once.
+    """
+    heads: dict[str, dict[str, Path]] = {}  # by folder
+    for path in (Path(path).absolute() for path in paths):
+        heads.setdefault(str(path.parent), {})[_head(path)] = path
+    for folder, paths_of in heads.items():
+        for part, path in _leftovers_of(folder, paths_of):
+            mine = _ours.get(str(path), set())
+            if part.name.startswith(tuple(mine)) or not _alive(part.name):
+                _clear(part, path)
 
 
 def discard_abandoned(path: str | Path) -> None:
@@ -115,14 +121,20 @@ def _host() -> str:
 
 
 def _leftovers(path: Path) -> Iterator[Path]:
-    head = _head(path)
+    return (part for part, _ in _leftovers_of(str(path.parent), {_head(path): path}))
+
+
+def _leftovers_of(folder: str, heads: Mapping[str, Path]) -> Iterator[tuple[Path, Path]]:
+    """Temporaries in a folder that begin with one of `heads`, and the final names of these."""
     try:
-        names = os.listdir(path.parent)
+        names = os.listdir(folder)
     except OSError:
         return
     for name in names:
-        if name.startswith(head) and _PART.fullmatch(name, len(head) - 1):
-            yield path.with_name(name)
+        found = _PART.search(name) if name.startswith(".") else None
+        head = name[: found.start() + 1] if found else ""
+        if head in heads:
+            yield heads[head].with_name(name), heads[head]
 
 
 def _alive(part: str) -> bool:

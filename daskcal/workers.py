@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import json
+import logging
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import CancelledError
+import warnings
+from collections.abc import Iterator, Mapping
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
@@ -15,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import dask
 from dask.system import CPU_COUNT
 
+from daskcal.alike import guarded, require_alike
 from daskcal.errors import ArgumentError, ClusterError, nearest
 from daskcal.strict import strict_keywords
 
@@ -22,15 +27,9 @@ if TYPE_CHECKING:
     from distributed import Client
 
 WAIT = 60.0  # s for a scheduler to answer, for the first worker, and for one where all are gone
+GREETING = 5.0  # s, for one that took the connection to say that it is a scheduler
 LOCAL = "127.0.0.1"
-ALIKE = (
-    "python",
-    "daskcal",
-    "dask",
-    "distributed",
-    "numpy",
-    "numba",
-)  # or bits, or pickles, differ
+_log = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
@@ -80,8 +79,8 @@ def cluster(
 
     Examples
     --------
-    >>> with daskcal.cluster(workers=2) as client:                     # doctest: +SKIP
-    ...     ledger = daskcal.reduce_night("raw", "reduced")
+    >>> with daskcal.cluster(workers=1) as client:
+    ...     bias = daskcal.combine(biases).compute()
     """
     given = {
         "workers": workers,
@@ -97,6 +96,8 @@ def cluster(
     with contextlib.ExitStack() as stack:
         before = dask.config.get("scheduler", None)  # which a client that fails does not put back
         stack.enter_context(dask.config.set(scheduler=before))
+        log = logging.getLogger("distributed.client")
+        stack.callback(log.setLevel, log.level)
         if workers is not None:
             client = stack.enter_context(_own_workers(_count(workers)))
         elif slurm is not None:
@@ -106,12 +107,14 @@ def cluster(
         _require_workers(client, wait)
         require_alike(client)
         watch = stack.enter_context(_Watch(client, wait))
+        stack.enter_context(guarded(client, watch.refuse))
         try:
             yield client
         except (CancelledError, OSError) as error:
             lost = watch.lost or _closed(client)
             if not lost:
                 raise
+            log.setLevel(logging.CRITICAL)  # it tells how it fails to connect again, at length
             raise ClusterError(f"{lost}; what is complete stays: run the same again") from error
 
 
@@ -138,15 +141,19 @@ def _require_distributed() -> None:
 def _own_workers(n: int) -> Iterator[Client]:
     from distributed import Client, LocalCluster
 
-    with (
-        LocalCluster(
+    try:
+        own = LocalCluster(
             n_workers=n,
             threads_per_worker=max(1, CPU_COUNT // n),
             host=LOCAL,
             dashboard_address=f"{LOCAL}:0",
-        ) as own,
-        Client(own) as client,
-    ):
+        )
+    except (RuntimeError, OSError) as error:
+        raise ClusterError(
+            f"{n} workers of this machine could not be started: {_first_line(error)} (a script "
+            "that starts some does so below: if __name__ == '__main__')"
+        ) from error
+    with own, Client(own) as client:
         yield client
 
 
@@ -155,6 +162,7 @@ def _connected(
     address: str | None, file: str | PathLike[str] | None, wait: float
 ) -> Iterator[Client]:
     from distributed import Client
+    from distributed.versions import VersionMismatchWarning
 
     name = address if file is None else f"the scheduler of {os.fspath(file)}"
     if file is not None and not Path(file).is_file():
@@ -163,7 +171,10 @@ def _connected(
             "folder that all hosts share"
         )
     try:
-        client = Client(address, scheduler_file=file and os.fspath(file), timeout=wait)
+        _require_answer(address or _address_in(file), wait)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", VersionMismatchWarning)  # `require_alike` says it
+            client = Client(address, scheduler_file=file and os.fspath(file), timeout=wait)
     except Exception as error:  # of sockets, of TLS, of addresses: each of its own class
         raise ClusterError(
             f"no scheduler can be reached at {name} within {wait:g} s: {_first_line(error)}; is "
@@ -171,6 +182,28 @@ def _connected(
         ) from error
     with client:
         yield client
+
+
+def _address_in(file: str | PathLike[str] | None) -> str:
+    found = json.loads(Path(os.fspath(file or "")).read_bytes())
+    return str(found["address"])
+
+
+def _require_answer(address: str, wait: float) -> None:
+    """Greet a scheduler: Dask's own client waits for ever where the greeting is not returned."""
+    from distributed.comm import connect
+    from distributed.security import Security
+
+    async def greet() -> None:
+        arguments = Security().get_connection_args("client")
+        comm = await asyncio.wait_for(connect(address, timeout=wait, **arguments), wait + GREETING)
+        comm.abort()
+
+    try:
+        with ThreadPoolExecutor(1) as one:  # a notebook's own thread has a loop that runs
+            one.submit(asyncio.run, greet()).result()
+    except (TimeoutError, MemoryError) as error:
+        raise ClusterError("what answers there does not greet as a scheduler does") from error
 
 
 def _of_tls(address: str | None) -> str:
@@ -249,48 +282,6 @@ def _require_workers(client: Client, wait: float) -> None:
         ) from None
 
 
-def require_alike(client: Client) -> None:
-    """Refuse workers, or a scheduler, that would not run this daskcal, or compute other bits.
-
-    Raises
-    ------
-    ClusterError
-        Names the first that differs, and in what.
-    """
-    probe = _probe()
-    here = probe()
-    found = dict(client.run(probe))
-    with contextlib.suppress(ValueError):  # one that runs nothing (distributed.scheduler.pickle)
-        found[f"{client.scheduler.address} (the scheduler)"] = client.run_on_scheduler(probe)
-    for place, versions in found.items():
-        package = next((name for name in ALIKE if versions[name] != here[name]), None)
-        if package is not None:
-            there = versions[package]
-            raise ClusterError(
-                f"{place} {f'has {package} {there}' if there else f'lacks {package}'}, and here it "
-                f"is {here[package]}: install the same there (python: {versions['executable']})"
-            )
-
-
-def _probe() -> Callable[[], dict[str, str]]:
-    """A function that says which versions are there; it travels whole: daskcal may be missing."""
-    packages = ALIKE[1:]
-
-    def versions() -> dict[str, str]:
-        import sys
-        from importlib.metadata import PackageNotFoundError, version
-
-        found = {"python": ".".join(map(str, sys.version_info[:2])), "executable": sys.executable}
-        for package in packages:
-            try:
-                found[package] = version(package)
-            except PackageNotFoundError:
-                found[package] = ""
-        return found
-
-    return versions
-
-
 # --- when it is lost ------------------------------------------------------------------------------
 
 
@@ -307,6 +298,7 @@ class _Watch:
     client: Client
     wait: float
     lost: str = ""
+    refused: list[str] = field(default_factory=list)
     _done: threading.Event = field(default_factory=threading.Event)
 
     def __enter__(self) -> _Watch:
@@ -318,12 +310,20 @@ class _Watch:
         self._done.set()
         self._thread.join()
 
+    def refuse(self, worker: str) -> None:
+        """A worker came that differs, and was sent away: say so."""
+        self.refused.append(worker)
+        _log.warning("a worker that joined is sent away: %s", worker)
+
     def _look(self) -> None:
         without = 0.0
         step = min(1.0, self.wait / 5)
         while not self._done.wait(step):
             without = 0.0 if self.client.scheduler_info()["workers"] else without + step
             if without >= self.wait:
-                self.lost = f"all workers are lost, and none came back in {self.wait:g} s"
+                none = f"none came back in {self.wait:g} s"
+                if self.refused:
+                    none += f" but such as were sent away: {self.refused[-1]}"
+                self.lost = f"all workers are lost, and {none}"
                 self.client.close()
                 return

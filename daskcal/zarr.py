@@ -31,6 +31,7 @@ from daskcal.zarr_files import (
     ROOT,
     HiddenStore,
     StoreFiles,
+    clear_store,
     consolidate,
     mark,
     opened_store,
@@ -71,11 +72,17 @@ def to_zarr(
     ------
     OutputError
         The parent folder is missing or cannot be written, or the store exists.
+
+    Examples
+    --------
+    >>> written = daskcal.to_zarr(science, "science.zarr")
     """
     root = absolute(path)
     part = _begin(root, overwrite)
     prepared = _prepared(ds)
     try:
+        if part is None:
+            clear_store(root)
         job = prepared.to_zarr(
             HiddenStore.at(root) if part is None else part,
             mode="w",
@@ -114,6 +121,11 @@ def open_zarr(path: str | PathLike[str]) -> xr.Dataset:
     FrameError
         There is no such store (``missing``), daskcal did not write it (``unsupported``), or chunks
         are missing or cut short (``damaged``, naming the first).
+
+    Examples
+    --------
+    >>> written = daskcal.to_zarr(science, "frames.zarr")
+    >>> frames = daskcal.open_zarr("frames.zarr")
     """
     root = absolute(path)
     files = StoreFiles(root)

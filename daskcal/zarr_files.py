@@ -14,7 +14,8 @@ import zarr
 from zarr.storage import FsspecStore, WrapperStore
 
 from daskcal.fits.at_once import each_range
-from daskcal.fits.remote import asked, filesystem, options_of, sent
+from daskcal.fits.objects import objects, put_object, read_object, remove_object, remove_objects
+from daskcal.fits.remote import is_there, options_of
 from daskcal.fits.urls import is_url
 
 ROOT = "zarr.json"
@@ -31,19 +32,13 @@ class StoreFiles:
     """
 
     def __init__(self, root: str) -> None:
-        self.root = root
-        self._store: Any
-        self._store, self._path = filesystem(root) if is_url(root) else (None, root)
+        self.root, self._far = root, is_url(root)
 
     def sizes(self) -> dict[str, int]:
         """Bytes of every file, by its name within the store, in order of names."""
-        if self._store is None:
-            found = {name: os.path.getsize(os.path.join(self.root, name)) for name in self._walk()}
-        else:
-            self._store.invalidate_cache()
-            below = asked(self.root, lambda: self._store.find(self._path, detail=True))
-            start = len(self._path.rstrip("/")) + 1
-            found = {name[start:]: int(entry["size"]) for name, entry in below.items()}
+        if self._far:
+            return objects(self.root)
+        found = {name: os.path.getsize(os.path.join(self.root, name)) for name in self._walk()}
         return dict(sorted(found.items()))
 
     def _walk(self) -> Iterable[str]:
@@ -58,23 +53,23 @@ class StoreFiles:
         ------
         FileNotFoundError, NotADirectoryError, FrameError
         """
-        if self._store is None:
-            return Path(self.root, name).read_bytes()
-        return bytes(asked(self.root, lambda: self._store.cat_file(f"{self._path}/{name}")))
+        if self._far:
+            return read_object(f"{self.root}/{name}")
+        return Path(self.root, name).read_bytes()
 
     def write(self, name: str, content: bytes) -> None:
         """Put a file there: on this machine flushed to disk, in a store whole or not at all."""
-        if self._store is None:
-            with open(os.path.join(self.root, name), "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-        else:
-            sent(self.root, lambda: self._store.pipe_file(f"{self._path}/{name}", content))
+        if self._far:
+            put_object(f"{self.root}/{name}", content)
+            return
+        with open(os.path.join(self.root, name), "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
 
     def remove(self, name: str) -> None:
         """Remove a file behind a URL."""
-        sent(self.root, lambda: self._store.rm_file(f"{self._path}/{name}"))
+        remove_object(f"{self.root}/{name}")
 
     def checksum(self) -> tuple[int, str]:
         """Bytes in all, and a SHA-256 over the names and contents of all files."""
@@ -82,7 +77,7 @@ class StoreFiles:
         names = list(self.sizes())
         for first in range(0, len(names), 16):  # so many contents are held at a time
             some = names[first : first + 16]
-            each = map(self.read, some) if self._store is None else each_range(self.read, some)
+            each = each_range(self.read, some) if self._far else map(self.read, some)
             for name, content in zip(some, each, strict=True):
                 size += len(content)
                 digest.update(f"{name}\0{len(content)}\0".encode())
@@ -130,6 +125,22 @@ class HiddenStore(WrapperStore):
 
 def _hidden(key: str) -> str:
     return HIDDEN if key == ROOT else key
+
+
+def is_hidden(url: str) -> bool:
+    """Whether a store behind a URL is in the making, or was when its maker died."""
+    return is_there(f"{url}/{HIDDEN}")
+
+
+def clear_store(url: str) -> None:
+    """Remove a store behind a URL, which is known for one until nothing else is left of it."""
+    files = StoreFiles(url)
+    names = files.sizes()
+    if not names:
+        return
+    files.write(HIDDEN, b"{}")
+    for first in ([ROOT] if ROOT in names else [], [n for n in names if n not in (ROOT, HIDDEN)]):
+        remove_objects(f"{url}/{name}" for name in first)
 
 
 def consolidate(store: Any) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -36,3 +36,13 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     base = tmp_path_factory.mktemp("daskcal")
     os.environ["DASKCAL_CACHE"] = str(base / "cache")
     os.environ["DASKCAL_SCRATCH"] = str(base / "scratch")
+
+
+@pytest.fixture
+def figures() -> Iterator[None]:
+    """matplotlib without a window, and without a figure afterwards."""
+    pytest.importorskip("matplotlib").use("agg")
+    yield
+    import matplotlib.pyplot as plt
+
+    plt.close("all")

@@ -54,11 +54,13 @@ def scheduler_command(*more: str, host: str = LOCAL, protocol: str = "tcp") -> t
 
 
 @contextlib.contextmanager
-def scheduler(*more: str, protocol: str = "tcp") -> Iterator[tuple[str, subprocess.Popen]]:
+def scheduler(
+    *more: str, protocol: str = "tcp", env: dict[str, str] | None = None
+) -> Iterator[tuple[str, subprocess.Popen]]:
     """A scheduler in a process of its own, which answers: its address, and the process."""
     command, address = scheduler_command(*more, protocol=protocol)
     port = int(address.rpartition(":")[2])
-    with running(*command) as process:
+    with running(*command, env=env) as process:
         until(lambda: _listens(port), "the scheduler")
         yield address, process
 

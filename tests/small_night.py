@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import xarray as xr
 from astropy.io import fits
 
 from daskcal.night.ledger import Ledger, as_json
@@ -122,3 +123,14 @@ def timeless(ledger: Ledger) -> dict[str, Any]:
 def made(ledger: Ledger) -> list[str]:
     """Names of the products that the run of this ledger has made."""
     return [p.name for p in ledger.products if p.status == "made" and not p.reused]
+
+
+def many_frames(count: int, step: np.timedelta64) -> xr.Dataset:
+    """Tiny frames in memory, one each `step`, in twenty filters, their level rising."""
+    dates = np.datetime64("2024-03-14T20:00", "us") + np.arange(count) * step
+    filters = np.array([f"filter {i % 20} of a wheel of many" for i in range(count)], object)
+    values = np.linspace(1000, 1100, count)[:, None, None] * np.ones((1, 4, 4))
+    return xr.Dataset(
+        {"image": (("frame", "y", "x"), values, {"units": "adu"})},
+        {"filter": ("frame", filters), "date_obs": ("frame", dates)},
+    )

@@ -221,7 +221,8 @@ def test_simulate_then_reduce(tmp_path: Path, out: Path) -> None:
         (["simulate", "{out}", "--camera", "lcf"], "did you mean 'lfc'?"),
         (["simulate", "{out}", "--fault", "leak", "n0001"], "did you mean 'light-leak'?"),
         (["show", "{raw}/nowhere.fits", "-o", "{out}.png"], "there is no such file"),
-        (["report", "{out}"], "night.json cannot be read"),
+        (["show", "{raw}/bias_0.fits", "-o", "x.png", "--stretch", "asin"], "mean 'asinh'"),
+        (["report", "{out}"], "give the folder that daskcal reduce wrote"),
         (["config", "--check", "{out}"], "no such config file"),
         (["config", "--chek", "{out}"], "--check"),
     ],
@@ -584,6 +585,15 @@ def test_the_report_of_a_ledger_that_is_damaged(raw: Path, out: Path) -> None:
     (out / "night.json").write_text(json.dumps(record))
     assert "is damaged at frames.0" in run("report", out, status=2).stderr
     assert (out / "report" / "index.html").read_bytes() == page
+
+
+def test_show_writes_the_picture_that_python_writes(raw: Path, tmp_path: Path) -> None:
+    from daskcal import plot
+
+    options = ["--stretch", "asinh", "--percent", 90, "--hdu", 0]
+    run("show", raw / "bias_0.fits", "-o", tmp_path / "a.png", *options)
+    other = plot.write_png(raw / "bias_0.fits", tmp_path / "b.png", stretch="asinh", percent=90)
+    assert (tmp_path / "a.png").read_bytes() == other.read_bytes()
 
 
 def test_a_picture_never_replaces_a_frame(raw: Path) -> None:

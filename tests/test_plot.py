@@ -15,7 +15,7 @@ from PIL import Image
 
 from daskcal import plot
 from daskcal.errors import ArgumentError, FrameError, OutputError, UnknownKeywordError
-from daskcal.plot import png
+from daskcal.plot import png, shrink
 
 BLUE = plot.UNDEFINED_COLOUR
 
@@ -57,7 +57,7 @@ def test_averages_whole_blocks(block):
     mask = np.random.default_rng(2).random(image.shape) < 0.2
     image[3, 4], image[9, 9] = np.nan, np.inf
     good = np.isfinite(image) & ~mask
-    result = png._averaged(image, mask, block)
+    result = shrink.averaged(image, mask, block)
     for i, j in np.ndindex(result.shape):
         box = np.s_[i * block : (i + 1) * block, j * block : (j + 1) * block]
         kept = image[box][good[box]]
@@ -142,7 +142,7 @@ def test_any_image_gives_a_picture(image, max_size):
         (lambda: plot.picture(np.zeros((2, 2)), percent=0), "percent=0"),
         (lambda: plot.picture(np.zeros((2, 2)), max_size=0), "max_size=0"),
         (lambda: plot.picture(np.zeros((2, 2)), stretch="asin"), "did you mean 'asinh'"),
-        (lambda: plot.show(np.zeros((2, 2)), "x.png", hdu=1), "hdu=1 is for a file"),
+        (lambda: plot.write_png(np.zeros((2, 2)), "x.png", hdu=1), "hdu=1 is for a file"),
         (lambda: plot.side_by_side([], "x.png"), "at least one"),
     ],
 )
@@ -162,10 +162,10 @@ def test_show_reads_the_first_image_and_its_mask(tmp_path):
     path = tmp_path / "a.fits"
     hdus = [fits.PrimaryHDU(), fits.ImageHDU(image, name="SCI"), fits.ImageHDU(mask, name="MASK")]
     fits.HDUList(hdus).writeto(path)
-    png = plot.show(path, tmp_path / "a.png").read_bytes()
+    png = plot.write_png(path, tmp_path / "a.png").read_bytes()
     assert png == plot.picture(image, mask)
-    assert plot.show(path, tmp_path / "b.png", hdu="MASK").read_bytes() == plot.picture(mask)
-    assert plot.show(path, tmp_path / "c.png", hdu=1).read_bytes() == plot.picture(image)
+    assert plot.write_png(path, tmp_path / "b.png", hdu="MASK").read_bytes() == plot.picture(mask)
+    assert plot.write_png(path, tmp_path / "c.png", hdu=1).read_bytes() == plot.picture(image)
 
 
 def test_shows_compressed_and_unsigned_files(tmp_path):
@@ -203,7 +203,7 @@ def test_files_without_a_picture_are_named(tmp_path, write, hdu, reason):
     path = tmp_path / "a.fits"
     write(path)
     with pytest.raises(FrameError, match=re.escape(str(path))) as caught:
-        plot.show(path, tmp_path / "a.png", hdu=hdu)
+        plot.write_png(path, tmp_path / "a.png", hdu=hdu)
     assert caught.value.reason == reason
     assert not (tmp_path / "a.png").exists()
 
@@ -211,7 +211,7 @@ def test_files_without_a_picture_are_named(tmp_path, write, hdu, reason):
 def test_no_place_to_write_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match=r"a\.png"):
-        plot.show(np.zeros((2, 2)), tmp_path / "file" / "a.png")
+        plot.write_png(np.zeros((2, 2)), tmp_path / "file" / "a.png")
 
 
 def test_side_by_side_keeps_scale_and_writes_titles(tmp_path):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import operator
 import os
+import pickle
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -13,12 +16,13 @@ import time
 
 import dask
 import pytest
-from processes import LOCAL, REPOSITORY, running, scheduler, worker_command
+from processes import LOCAL, REPOSITORY, running, scheduler, until, worker_command
 
 import daskcal
+from daskcal.alike import _AsText, _versions
 from daskcal.errors import ArgumentError, ClusterError
 
-pytest.importorskip("distributed")
+distributed = pytest.importorskip("distributed")
 
 
 def test_workers_of_this_machine_listen_to_it_alone():
@@ -74,6 +78,60 @@ def test_no_scheduler(given, message):
     assert dask.config.get("scheduler", None) is None  # threads, as before
 
 
+@pytest.mark.parametrize("says", [b"", b"HTTP/1.0 400 Bad Request\r\n\r\n"])
+def test_what_answers_is_no_scheduler(says):
+    """Something that takes the connection and keeps still, or talks of something else."""
+    begin = time.monotonic()
+    with socket.create_server((LOCAL, 0)) as server, contextlib.ExitStack() as taken:
+
+        def answer():
+            with contextlib.suppress(OSError):  # once the server is closed
+                while True:
+                    connection = taken.enter_context(server.accept()[0])
+                    connection.sendall(says)
+
+        threading.Thread(target=answer, daemon=True).start()
+        with (
+            pytest.raises(ClusterError, match="what answers there does not greet as a scheduler"),
+            daskcal.cluster(scheduler=f"tcp://{LOCAL}:{server.getsockname()[1]}", wait=1),
+        ):
+            pass
+        server.shutdown(socket.SHUT_RDWR)
+    assert time.monotonic() - begin < 40
+
+
+def command(*words):
+    """What the command line says of an error, and its exit status."""
+    words = [sys.executable, "-c", "from daskcal.cli import main; main()", *words]
+    done = subprocess.run(
+        words, env=os.environ | {"PYTHONPATH": str(REPOSITORY)}, capture_output=True, text=True,
+        check=False, timeout=120,
+    )  # fmt: skip
+    return done.returncode, done.stderr
+
+
+def test_the_command_line_says_it_in_one_message(of_another_version, tmp_path):
+    """Of a file that is not there, of a scheduler and of a worker of another version."""
+    reduce = ["reduce", str(tmp_path), "-o", str(tmp_path / "out")]
+    said = [command(*reduce, "--scheduler-file", "/no/such.json")]
+    with scheduler(env=of_another_version) as (address, _), running(*worker_command(address)):
+        said.append(command(*reduce, "--scheduler", address))
+    with scheduler() as (address, _), running(*worker_command(address), env=of_another_version):
+        said.append(command(*reduce, "--scheduler", address))
+    for (status, text), message in zip(
+        said,
+        (
+            r"/no/such\.json is not there",
+            r"tcp://\S+ \(the scheduler\) has daskcal 99\.0, and here it is",
+            r"tcp://\S+ has daskcal 99\.0, and here it is",
+        ),
+        strict=True,
+    ):
+        assert status == 1
+        assert re.fullmatch(rf"Error: {message}.*\n", text)
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_scheduler_without_workers():
     with (
         scheduler() as (address, _),
@@ -85,19 +143,94 @@ def test_a_scheduler_without_workers():
         pass
 
 
-def test_a_worker_of_another_version(tmp_path):
+@pytest.fixture
+def of_another_version(tmp_path):
+    """The environment of a worker that finds another version of daskcal."""
     other = tmp_path / "daskcal-99.0.dist-info"
     other.mkdir()
     (other / "METADATA").write_text("Metadata-Version: 2.1\nName: daskcal\nVersion: 99.0\n")
     # the safe path: of what lies in the current folder nothing comes first, such as an egg-info
-    path = {"PYTHONPATH": f"{tmp_path}{os.pathsep}{REPOSITORY}", "PYTHONSAFEPATH": "1"}
+    return {"PYTHONPATH": f"{tmp_path}{os.pathsep}{REPOSITORY}", "PYTHONSAFEPATH": "1"}
+
+
+def test_a_worker_of_another_version(of_another_version):
     with (
         scheduler() as (address, _),
-        running(*worker_command(address), env=path),
+        running(*worker_command(address), env=of_another_version),
         pytest.raises(ClusterError, match=r"has daskcal 99\.0, and here it is .*\(python: /"),
         daskcal.cluster(scheduler=address),
     ):
         pass
+
+
+@pytest.mark.parametrize("nanny", [False, True])
+def test_a_worker_of_another_version_that_comes_late(of_another_version, nanny, caplog):
+    """It ends before it begins anything, and the run goes on without it."""
+
+    def process(seconds):  # within the test: so it travels whole
+        time.sleep(seconds)
+        return os.getpid()
+
+    with scheduler() as (address, _), running(*worker_command(address)) as own:
+        with daskcal.cluster(scheduler=address) as client:
+            waiting = [client.submit(process, 0.1, key=f"p{i}", priority=i) for i in range(1000)]
+            late = [word for word in worker_command(address) if not nanny or word != "--no-nanny"]
+            with running(*late, env=of_another_version) as other:
+                assert other.wait(timeout=60) == 0
+            said = until(lambda: caplog.messages, "what is said of it")
+            assert re.search(r"that joined is sent away: tcp://.* has daskcal 99\.0", said[0])
+            done = [future for future in waiting if future.done()]
+            assert {*client.gather(done)} == {own.pid}
+            assert suspects(client) == 0
+            client.cancel(waiting)
+        # the next run knows nothing of it
+        with distributed.Client(address, set_as_default=False) as client:
+            assert not [name for name in guards(client) if name.startswith("daskcal")]
+
+
+def guards(client):
+    return client.run_on_scheduler(lambda dask_scheduler: [*dask_scheduler.worker_plugins])
+
+
+def suspects(client):
+    """How often a task was held to have killed its worker."""
+    return client.run_on_scheduler(
+        lambda dask_scheduler: sum(task.suspicious for task in dask_scheduler.tasks.values())
+    )
+
+
+def test_guards_of_runs_that_were_killed_are_taken_away():
+    code = (
+        "import daskcal, sys, time\n"
+        "with daskcal.cluster(scheduler=sys.argv[1]):\n"
+        "    time.sleep(600)"
+    )
+    with (
+        scheduler() as (address, _),
+        running(*worker_command(address)),
+        distributed.Client(address, set_as_default=False) as client,
+    ):
+        with running(sys.executable, "-c", code, address):
+            left = until(lambda: guards(client)[1:], "its guard")
+        until(lambda: len(clients(client)) == 1, "its end")
+        with daskcal.cluster(scheduler=address):
+            assert len(guards(client)) == 2
+            assert guards(client)[1:] != left
+
+
+def clients(client):
+    """Names of those that are connected."""
+    return client.run_on_scheduler(
+        lambda dask_scheduler: [name for name in dask_scheduler.clients if "Client-" in name]
+    )
+
+
+def test_what_is_asked_of_workers_travels_as_text():
+    """Bytecode would crash another Python, and daskcal may not be there."""
+    sent = distributed.protocol.pickle.dumps(_AsText(_versions))
+    assert b"cloudpickle" not in sent
+    assert b"daskcal" not in sent
+    assert pickle.loads(sent)(["dask"]) == _versions(["dask"])
 
 
 # A worker of an environment in which daskcal is not installed: neither found nor known.
@@ -165,7 +298,7 @@ def test_a_worker_that_comes_back_goes_on():
             assert future.result() == 8
 
 
-def test_the_scheduler_is_lost():
+def test_the_scheduler_is_lost(caplog):
     limits = {"distributed.comm.timeouts.connect": "2s", "distributed.comm.retry.count": 0}
     with (
         dask.config.set(limits),
@@ -175,6 +308,7 @@ def test_the_scheduler_is_lost():
         daskcal.cluster(scheduler=address, wait=3) as client,
     ):
         lose(process, client)
+    assert [one.message for one in caplog.records if one.levelname == "ERROR"] == []
 
 
 # --- TLS ------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.rows import calibration, compressed, frames, headers, stacks
+from benchmarks.rows import calibration, cluster, compressed, frames, headers, stacks
 from benchmarks.tables import Maker
 
 # In the order of the table; frames are kept from one row to the next within a group.
@@ -13,5 +13,6 @@ GROUPS: tuple[dict[str, Maker], ...] = (
     frames.ROWS,
     compressed.ROWS,
     headers.ROWS,
+    cluster.ROWS,
 )
 IDS = tuple(id_ for group in GROUPS for id_ in group)

@@ -142,9 +142,9 @@ def calibrate(
 
     Examples
     --------
-    >>> science = frames.query(frame="imagetyp == 'science'")          # doctest: +SKIP
-    >>> science = daskcal.calibrate(                                   # doctest: +SKIP
-    ...     science, overscan="[:, 2055:]", trim="[:, :2048]", dark=dark, flat=flat)
+    >>> science = frames.query(frame="imagetyp == 'science' and exptime == 300 and filter == 'V'")
+    >>> science = daskcal.calibrate(
+    ...     science, overscan="[:, 144:]", trim="[:, 16:144]", bias=bias, dark=dark, flat=flat)
     """
     frames = _do(flag_saturated, frames, saturation)
     frames = _do(flag_bleed, frames, bleed)

@@ -67,6 +67,10 @@ def subtract_bias(frames: xr.Dataset, bias: Any) -> xr.Dataset:
         The bias lacks rows or columns of the frames.
     UnitError
         Frames and bias are in different units, or the frames' is not known.
+
+    Examples
+    --------
+    >>> science = daskcal.subtract_bias(trimmed, bias)
     """
     stack, master = recover(frames), as_master(bias, "master bias")
     require_order(frames, "subtract_bias", "subtract_bias", "flat_correct")

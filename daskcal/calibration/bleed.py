@@ -131,7 +131,7 @@ def flag_bleed(frames: xr.Dataset, reach: int, *, level: float | None = None) ->
 
     Examples
     --------
-    >>> frames = daskcal.flag_bleed(frames, 20)                        # doctest: +SKIP
+    >>> frames = daskcal.flag_bleed(frames, 20)
     """
     stack = recover(frames)
     require_raw(frames, "flag_bleed")

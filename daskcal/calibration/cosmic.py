@@ -216,7 +216,7 @@ def cosmicray_lacosmic(
 
     Examples
     --------
-    >>> science = daskcal.cosmicray_lacosmic(science, sigclip=5, grow=1)  # doctest: +SKIP
+    >>> science = daskcal.cosmicray_lacosmic(science, sigclip=5, grow=1)
     """
     choose("cleantype", cleantype, CLEANING)
     choose("fsmode", fsmode, ("median", "convolve"))
@@ -311,7 +311,7 @@ def cosmicray_median(
 
     Examples
     --------
-    >>> darks = daskcal.cosmicray_median(darks, thresh=8, gbox=3)  # doctest: +SKIP
+    >>> darks = daskcal.cosmicray_median(darks, thresh=8, gbox=3)
     """
     _require_positive(thresh=thresh)
     if error_image is not None:

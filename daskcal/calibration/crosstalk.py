@@ -114,7 +114,7 @@ def correct_crosstalk(frames: xr.Dataset, matrix: Matrix) -> xr.Dataset:
 
     Examples
     --------
-    >>> frames = daskcal.correct_crosstalk(frames, [[0, 2e-4], [1e-4, 0]])    # doctest: +SKIP
+    >>> frames = daskcal.correct_crosstalk(two_amplifiers, [[0, 2e-4], [1e-4, 0]])
     """
     stack = recover(frames)
     require_raw(frames, "correct_crosstalk")

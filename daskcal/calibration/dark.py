@@ -107,6 +107,10 @@ def subtract_dark(
         frames; an exposure that is not known; a dark or a flat was applied already.
     GeometryError, UnitError
         The dark does not cover the frames, or is in another unit.
+
+    Examples
+    --------
+    >>> science = daskcal.subtract_dark(without_bias, [dark, short_dark], scale=True)
     """
     stack = recover(frames)
     unit = require_unit(frames, "subtract_dark")

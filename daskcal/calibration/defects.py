@@ -80,7 +80,7 @@ def ccdmask(
 
     Examples
     --------
-    >>> mask = daskcal.ccdmask(bright.image / faint.image)  # doctest: +SKIP
+    >>> mask = daskcal.ccdmask(bright.image / faint.image)
     """
     sizes = {"ncmed": ncmed, "nlmed": nlmed, "ncsig": ncsig, "nlsig": nlsig, "ngood": ngood}
     for name, size in sizes.items():
@@ -133,7 +133,7 @@ def bad_columns(mask: Any, *, share: float = 0.3) -> xr.Dataset:
 
     Examples
     --------
-    >>> mask = daskcal.bad_columns(daskcal.ccdmask(ratio), share=0.2)  # doctest: +SKIP
+    >>> mask = daskcal.bad_columns(daskcal.ccdmask(ratio), share=0.2)
     """
     if isinstance(share, bool) or not (isinstance(share, int | float) and 0 <= share < 1):
         raise ArgumentError(f"share={share!r} should be a number from 0 up to 1")
@@ -164,7 +164,7 @@ def merge_masks(*masks: Any) -> xr.Dataset:
 
     Examples
     --------
-    >>> mask = daskcal.merge_masks(ccdmask(ratio), hot_pixels(dark))  # doctest: +SKIP
+    >>> mask = daskcal.merge_masks(daskcal.ccdmask(ratio), daskcal.hot_pixels(dark))
     """
     if not masks:
         raise ArgumentError("merge_masks needs a mask at least")

@@ -93,6 +93,10 @@ def flag_saturated(frames: xr.Dataset, level: float | None = None) -> xr.Dataset
     ------
     CalibrationError
         Neither a level nor a header says it; or the pixels are not raw any more.
+
+    Examples
+    --------
+    >>> frames = daskcal.flag_saturated(frames, 60_000)
     """
     stack = recover(frames)
     require_raw(frames, "flag_saturated")
@@ -171,6 +175,10 @@ def flag_bad(frames: xr.Dataset, bad_pixel_mask: Any) -> xr.Dataset:
     ------
     GeometryError
         The mask does not cover the frames.
+
+    Examples
+    --------
+    >>> science = daskcal.flag_bad(science, "bad_pixels.fits")
     """
     stack = recover(frames)
     if isinstance(bad_pixel_mask, xr.DataArray) and {"y", "x"} <= set(bad_pixel_mask.indexes):

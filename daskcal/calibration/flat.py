@@ -84,6 +84,10 @@ def flat_correct(
         The flat does not cover the frames.
     CalibrationError
         No pixel of the flat is good: raised when the frames are computed.
+
+    Examples
+    --------
+    >>> science = daskcal.flat_correct(science, "reduced/masters/flat_V.fits", min_value=0.1)
     """
     return divide(
         frames, flat, "flat_correct", "master flat", min_value=min_value, normalise=normalise
@@ -148,8 +152,8 @@ def flat_level(flat: Any, *, normalise: str = "mean") -> float:
 
     Examples
     --------
-    >>> level = np.mean([daskcal.flat_level(f) for f in flats.values()])   # doctest: +SKIP
-    >>> done = daskcal.flat_correct(frames, flats["CCD1"], normalise=level)  # doctest: +SKIP
+    >>> level = np.mean([daskcal.flat_level(one) for one in (flat, other_flat)])
+    >>> done = daskcal.flat_correct(science, flat, normalise=level)
     """
     choose("normalise", normalise, ("mean", "median"))
     master = as_master(flat, "master flat")

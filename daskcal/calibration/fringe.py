@@ -94,7 +94,7 @@ def subtract_fringe(
 
     Examples
     --------
-    >>> done = daskcal.subtract_fringe(science, "fringe_z.fits")       # doctest: +SKIP
+    >>> done = daskcal.subtract_fringe(science, "fringe_z.fits")
     """
     stack = recover(frames)
     unit = require_unit(frames, "subtract_fringe")

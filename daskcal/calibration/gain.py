@@ -68,6 +68,12 @@ def gain_correct(frames: xr.Dataset, gain: float | None = None) -> xr.Dataset:
         The frames are not in adu.
     CalibrationError
         The gain of a frame is not known, or not positive.
+
+    Examples
+    --------
+    >>> science = daskcal.gain_correct(science)
+    >>> science.image.attrs["units"]
+    'electron'
     """
     stack = recover(frames)
     unit = require_unit(frames, "gain_correct")

@@ -84,8 +84,8 @@ def gain_ratios(flats: xr.Dataset, *, width: int = WIDTH) -> xr.Dataset:
 
     Examples
     --------
-    >>> ratios = daskcal.gain_ratios(flats).compute()                  # doctest: +SKIP
-    >>> science = daskcal.equalise_gains(science, ratios)              # doctest: +SKIP
+    >>> ratios = daskcal.gain_ratios(two_amplifiers).compute()
+    >>> science = daskcal.equalise_gains(two_amplifiers, ratios)
     """
     stack, found = recover(flats), amplifiers(flats)
     require_order(flats, "gain_ratios", "equalise_gains", "flat_correct")
@@ -137,7 +137,7 @@ def equalise_gains(
 
     Examples
     --------
-    >>> frames = daskcal.equalise_gains(frames, {"left": 1.0, "right": 1.03})  # doctest: +SKIP
+    >>> frames = daskcal.equalise_gains(two_amplifiers, {"LEFT": 1.0, "RIGHT": 1.03})
     """
     stack = recover(frames)
     require_unit(frames, "equalise_gains")

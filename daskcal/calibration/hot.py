@@ -46,6 +46,10 @@ def hot_pixels(dark: Any, *, threshold: float | None = None) -> xr.Dataset:
     ------
     ArgumentError, CalibrationError
         A threshold that is not positive, or one while gain or exposure of the dark are not known.
+
+    Examples
+    --------
+    >>> hot = daskcal.hot_pixels(dark, threshold=2.0)  # electron/s
     """
     master = as_master(dark, "master dark")
     excess = None if threshold is None else _excess(master, threshold)
@@ -79,6 +83,10 @@ def flag_hot(frames: xr.Dataset, hot: xr.Dataset) -> xr.Dataset:
         `hot` is a dark, or something else that is not true or false.
     GeometryError
         `hot` does not cover the frames.
+
+    Examples
+    --------
+    >>> science = daskcal.flag_hot(science, daskcal.hot_pixels(dark))
     """
     stack, found = recover(frames), as_master(hot, "map of hot pixels")
     plane = found.planes["image"]

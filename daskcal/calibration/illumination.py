@@ -50,9 +50,9 @@ def illumination_frame(sky: Any, *, box: int = BOX) -> xr.Dataset:
 
     Examples
     --------
-    >>> sky = daskcal.combine(twilight, scale="median")                # doctest: +SKIP
-    >>> science = daskcal.illumination_correct(                        # doctest: +SKIP
-    ...     science, daskcal.illumination_frame(sky))
+    >>> sky = daskcal.combine(flats, scale="median")  # of the sky
+    >>> science = daskcal.illumination_correct(
+    ...     science, daskcal.illumination_frame(sky, box=32))
     """
     master = as_master(sky, "sky flat")
     shape = master.section.shape
@@ -95,7 +95,7 @@ def illumination_correct(frames: xr.Dataset, illumination: Any) -> xr.Dataset:
 
     Examples
     --------
-    >>> done = daskcal.illumination_correct(science, "sky_V.fits")     # doctest: +SKIP
+    >>> done = daskcal.illumination_correct(science, "sky_V.fits")
     """
     action = "illumination_correct"
     require_order(frames, action, action, "subtract_fringe")

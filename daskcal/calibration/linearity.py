@@ -111,9 +111,14 @@ def correct_linearity(
 
     Examples
     --------
-    >>> frames = daskcal.correct_linearity(frames, [1.2e-6], limit=58_000)    # doctest: +SKIP
-    >>> frames = daskcal.correct_linearity(                                   # doctest: +SKIP
-    ...     frames, {"1": [1.2e-6], "2": [0.8e-6, 1e-12]}, limit=58_000)
+    >>> frames = daskcal.subtract_overscan(frames, fits_section="BIASSEC")
+    >>> frames = daskcal.correct_linearity(frames, [1.2e-6], limit=58_000)
+
+    Each amplifier by its own curve:
+
+    >>> frames = daskcal.subtract_overscan(two_amplifiers)
+    >>> frames = daskcal.correct_linearity(
+    ...     frames, {"LEFT": [1.2e-6], "RIGHT": [0.8e-6, 1e-12]}, limit=58_000)
     """
     stack = recover(frames)
     unit = require_unit(frames, "correct_linearity")

@@ -23,7 +23,9 @@ from daskcal.atomic import write_atomically
 from daskcal.calibration.masters import Master, as_master
 from daskcal.errors import ArgumentError, FrameError, OutputError, nearest
 from daskcal.fits.checksum import file_checksum
+from daskcal.fits.open_file import open_file
 from daskcal.fits.product_header import product_cards
+from daskcal.fits.urls import is_url
 from daskcal.fits.write import Plane, Written, fits_sink
 from daskcal.frames.detector import RawWindow, detector_coords, raw_window
 from daskcal.frames.masks import FLAGS, MASK_ATTRS, Flag, has_reasons, mask_dataset
@@ -69,7 +71,7 @@ def open_mask(path: str | PathLike[str], *, like: xr.Dataset | None = None) -> x
 
     Examples
     --------
-    >>> mask = daskcal.open_mask("bad.reg", like=frames)  # doctest: +SKIP
+    >>> mask = daskcal.open_mask("bad.reg", like=frames)
     """
     path = fspath(path)
     text = _region_text(path)
@@ -119,7 +121,7 @@ def write_mask(mask: Any, path: str | PathLike[str], *, overwrite: bool = False)
 
     Examples
     --------
-    >>> daskcal.write_mask(mask, "bad_pixels.fits")  # doctest: +SKIP
+    >>> written = daskcal.write_mask(mask, "bad_pixels.txt")
     """
     path = Path(path)
     master, bits = as_mask(mask, "mask")
@@ -205,7 +207,7 @@ def _cards(master: Master) -> str:
 def _region_text(path: str) -> str | None:
     """The text of a list of regions; None where the file is none."""
     try:
-        with open(path, "rb") as file:
+        with open_file(path).stream() if is_url(path) else open(path, "rb") as file:
             content = file.read(_LARGEST)
     except OSError as error:
         raise FrameError(path, "missing", f"cannot be read: {error.strerror}") from error

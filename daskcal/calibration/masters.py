@@ -147,8 +147,11 @@ def defined(planes: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray | Non
     image = planes["image"]
     mask = planes.get("mask")
     finite = np.isfinite(image)
-    if finite.all():
+    lacking = np.nonzero(~finite)
+    if not lacking[0].size:
         return image, mask
+    if mask is not None and mask[lacking].all() and np.isnan(image[lacking]).all():
+        return image, mask  # as masters of daskcal's own are: spares copies
     if mask is None:
         mask = np.zeros(image.shape, np.uint16)
     bits = np.where(finite | (mask != 0), mask, Flag.NO_DATA)

@@ -166,6 +166,10 @@ def subtract_overscan(
     ArgumentError, GeometryError, CalibrationError
         An unknown word; a section outside of the frame; a header without the keyword; frames
         without bias already.
+
+    Examples
+    --------
+    >>> frames = daskcal.subtract_overscan(frames, "[:, 144:]", model="legendre", order=2)
     """
     stack = recover(frames)
     require_unit(frames, "subtract_overscan")

@@ -76,7 +76,7 @@ def shutter_correct(frames: xr.Dataset, shutter: Any) -> xr.Dataset:
 
     Examples
     --------
-    >>> flats = daskcal.shutter_correct(flats, "shutter.fits")         # doctest: +SKIP
+    >>> flats = daskcal.shutter_correct(flats, "shutter.fits")
     """
     stack = recover(frames)
     require_unit(frames, "shutter_correct")
@@ -122,7 +122,7 @@ def shutter_map(short: Any, long: Any, *, times: tuple[float, float] | None = No
 
     Examples
     --------
-    >>> shutter = daskcal.shutter_map("flat_1s.fits", "flat_30s.fits")  # doctest: +SKIP
+    >>> shutter = daskcal.shutter_map(short_flat, long_flat)
     """
     flats = [as_master(short, "short flat"), as_master(long, "long flat")]
     one, two = flats

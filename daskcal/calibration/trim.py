@@ -46,6 +46,11 @@ def trim_image(
         Neither or both of the sections are given; neither, only where amplifiers are known.
     GeometryError
         A section that is not one, or leaves the frame.
+
+    Examples
+    --------
+    >>> as_python = daskcal.trim_image(frames, "[:, 16:144]")
+    >>> as_fits = daskcal.trim_image(frames, fits_section="[17:144,1:128]")
     """
     here = recover(frames).section
     if section is None and fits_section is None and (found := amplifiers(frames)):

@@ -83,6 +83,11 @@ def create_variance(
     CalibrationError
         Gain or read noise of a frame is not known; the bias is still in the frames; or dark or
         flat were applied already.
+
+    Examples
+    --------
+    >>> frames = daskcal.subtract_overscan(frames, fits_section="BIASSEC")
+    >>> frames = daskcal.create_variance(frames, gain=1.4, rdnoise=8.0)
     """
     stack = recover(frames)
     unit = require_unit(frames, "create_variance")

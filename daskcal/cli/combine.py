@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -81,12 +82,15 @@ def combine(
 
         import daskcal
         from daskcal.combination.facts import oddities
-        from daskcal.night.output import check_targets, require_here
+        from daskcal.fits.urls import absolute, folder_of
+        from daskcal.night.output import check_targets
+        from daskcal.night.place import place_of
 
-        target = require_here(output)
+        place, name = place_of(folder_of(absolute(output))), os.path.basename(output)
+        place.probe()
         with dask.config.set({} if memory is None else {"daskcal.memory": memory}):
             frames = daskcal.open_frames(files, unit=unit)
-            check_targets(target.parent, [target.name], map(str, frames["path"].values))
+            check_targets(place, [name], map(str, frames["path"].values))
             made = daskcal.combine(frames, reject=reject, **given)
             for remark in oddities(frames):
                 say(f"Note: {remark}", err=True)

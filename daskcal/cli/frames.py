@@ -31,12 +31,16 @@ def ls(paths: tuple[str, ...]) -> None:
 @click.command("show")
 @click.argument("file", metavar="FILE.fits")
 @click.option("-o", "--output", metavar="FILE.png", required=True, help="The picture.")
-def show(file: str, output: str) -> None:
-    """Make a picture of a FITS image, stretched between percentiles."""
+@click.option("--hdu", metavar="N|NAME", help="Another HDU than the first image.")
+@click.option("--stretch", default="linear", help="linear, sqrt, asinh or log [linear].")
+@click.option("--percent", default=99.0, help="Of the pixels, between black and white [99].")
+def show(file: str, output: str, hdu: str | None, stretch: str, percent: float) -> None:
+    """Make a picture of a FITS image, stretched between percentiles; masked pixels are blue."""
     with exit_status():
-        from daskcal.plot import show as picture
+        from daskcal.plot import write_png
 
         if not output.lower().endswith(".png"):  # a slip would replace a FITS file by a picture
             raise ArgumentError(f"-o {output!r} should end in .png: it is a picture")
-        picture(file, output)
+        number = int(hdu) if hdu is not None and hdu.isdecimal() else hdu
+        write_png(file, output, hdu=number, stretch=stretch, percent=percent)
         say(output)

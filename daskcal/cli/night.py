@@ -24,7 +24,7 @@ from daskcal.errors import ArgumentError, choose
 @click.command("plan")
 @click.argument("raw")
 @config_option
-@click.option("-o", "--output", metavar="OUT", help="Folder the products would go to.")
+@click.option("-o", "--output", metavar="OUT", help="Folder or URL the products would go to.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON, for machines.")
 @select_option
 @exclude_option
@@ -47,18 +47,22 @@ def plan(
         )
         say(found.to_json() if as_json else str(found))
         if output is not None:
+            from daskcal.fits.urls import is_url
+            from daskcal.night.place import place_of
             from daskcal.night.plan_text import room_text
             from daskcal.night.reuse import look_ahead
 
-            lines = [room_text(found, Path(output)), *look_ahead(found, Path(output))]
-            say("\n".join(lines), err=as_json)
+            room = [] if is_url(output) else [room_text(found, Path(output))]
+            say("\n".join([*room, *look_ahead(found, place_of(output))]), err=as_json)
     if found.missing or found.unreadable:
         sys.exit(SKIPPED)
 
 
 @click.command("reduce")
 @click.argument("raw")
-@click.option("-o", "--output", metavar="OUT", required=True, help="Folder for the products.")
+@click.option(
+    "-o", "--output", metavar="OUT", required=True, help="Folder or URL for the products."
+)
 @config_option
 @click.option("--format", type=click.Choice(["fits", "zarr"]), help="Of science frames.")
 @click.option("--products", metavar="LIST", help="Planes to write: image,uncert,mask.")
@@ -83,6 +87,7 @@ def reduce(raw: str, output: str, log_format: str, **options: Any) -> None:
     """Reduce a night: masters, science frames, a ledger and a report. What is there already and as
     it should be stays; the same command finishes a run that was interrupted."""
     with exit_status(log_format):
+        from daskcal.night.place import place_of
         from daskcal.night.progress import JsonLines, watch
         from daskcal.night.run import reduce_night
         from daskcal.night.summary import summary
@@ -93,7 +98,7 @@ def reduce(raw: str, output: str, log_format: str, **options: Any) -> None:
             ledger = reduce_night(raw, output, command=command_line(), watch=watcher, **options)
         if isinstance(watcher, JsonLines):
             watcher.summary(ledger)
-        say(summary(ledger, Path(output)))
+        say(summary(ledger, place_of(output)))
     sys.exit(ledger.exit_status())
 
 
@@ -133,9 +138,10 @@ def report(output: str) -> None:
     """Write a reduced night's HTML report again."""
     with exit_status():
         from daskcal.night.ledger import read_ledger
+        from daskcal.night.place import place_of
         from daskcal.night.report import write_report
 
-        say(str(write_report(output, read_ledger(Path(output) / "night.json"))))
+        say(write_report(output, read_ledger(place_of(output).at("night.json"))))
 
 
 _raw = click.option("--raw", metavar="DIR", help="Folder of the raw frames [of the ledger].")

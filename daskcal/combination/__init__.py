@@ -164,8 +164,8 @@ def combine(
 
     Examples
     --------
-    >>> bias = daskcal.combine(biases, reject="sigma", low=5, high=5)  # doctest: +SKIP
-    >>> flat = daskcal.combine(flats, scale="median", weights="median")  # doctest: +SKIP
+    >>> bias = daskcal.combine(biases, reject="sigma", low=5, high=5)
+    >>> flat = daskcal.combine(flats, scale="median", weights="median")
     """
     choose("method", method, METHODS)
     stack = recover(frames)

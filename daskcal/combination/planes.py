@@ -158,6 +158,12 @@ def rejected_frames(master: xr.Dataset) -> xr.DataArray:
     ------
     ArgumentError
         The image was combined without ``rejected=True``.
+
+    Examples
+    --------
+    >>> master = daskcal.combine(biases, low=3, high=3, rejected=True)
+    >>> daskcal.rejected_frames(master).dims
+    ('input', 'y', 'x')
     """
     if not {"rejected", "rejected_fraction"} <= set(master):
         raise ArgumentError(

@@ -128,10 +128,11 @@ class SigmaClip(Rejection):
 
 @dataclass(frozen=True, slots=True)
 class PercentileClip(Rejection):
-    """Values with m - x > low·|m| or x - m > high·|m| are left out, m being the median; once.
+    """Values with ``m - x > low·|m|`` or ``x - m > high·|m|`` are left out, m the median; once.
 
     For a handful of frames, of which no spread can be told. The percentile clipping of PixInsight
-    and Siril (which use m in place of |m|); where the median is 0, and of two values, none goes.
+    and Siril (which use m in place of ``|m|``); where the median is 0, and of two values, none
+    goes.
 
     Attributes
     ----------
@@ -175,7 +176,7 @@ class LinearFit(Rejection):
     """Values off the straight line through the sorted values are left out, and again of the rest.
 
     To the sorted values x₀ <= x₁ <= ... that are still in, a line a·i + b is fitted by least
-    squares; with σ = mean |xᵢ - a·i - b|, a value below their median goes that lies more than
+    squares; with σ = mean ``|xᵢ - a·i - b|``, a value below their median goes that lies more than
     low·σ below the line, one above it that lies more than high·σ above. For many frames whose level
     drifts, as of a sky that brightens. The linear-fit clipping of PixInsight and Siril. Needs 4
     values.
@@ -198,7 +199,7 @@ class LinearFit(Rejection):
 class ESD(Rejection):
     """As many values are left out as the generalised ESD test finds outliers.
 
-    For i = 1, 2, ... to fraction·n: Rᵢ = max |x - mean| / s of the values still in (s with ddof
+    For i = 1, 2, ... to fraction·n: Rᵢ = max ``|x - mean|`` / s of the values still in (s with ddof
     1), and the value of that distance leaves. The number of outliers is the largest i with Rᵢ > λᵢ,
     λᵢ = (m - 1)·t / √((m - 2 + t²)·m), m = n - i + 1, t = Student's t of m - 2 degrees of freedom
     at 1 - significance/(2·m). B. Rosner, Technometrics 25 (1983) 165. Needs 3 values.

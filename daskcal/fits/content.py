@@ -22,6 +22,7 @@ from daskcal.fits.open_file import Stamp, check_unchanged, open_file
 from daskcal.fits.urls import is_url
 
 FITS_MAGIC = b"SIMPLE  ="
+COPIED = "copied"  # of a source: read from a copy, though it is not packed
 PIECE = 1 << 20
 _READ = 1 << 18
 _MAGIC = {b"\x1f\x8b": "gzip", b"BZh": "bzip2"}
@@ -44,6 +45,8 @@ def claims_fits(path: str) -> bool:
 def unpack(file: BinaryIO, path: str, wrapper: str) -> Iterator[bytes]:
     """The unpacked content of `file` in pieces of at most 1 MiB, checksums verified.
 
+    Where nothing is packed, as it is.
+
     Several packed members one after the other are one content, as for gzip and bzip2 themselves.
 
     Raises
@@ -51,7 +54,10 @@ def unpack(file: BinaryIO, path: str, wrapper: str) -> Iterator[bytes]:
     FrameError
         ``truncated`` where the packed stream ends early, ``damaged`` where it is not intact.
     """
-    members = _gzip_members if wrapper == "gzip" else _bzip2_members
+    members = {"gzip": _gzip_members, "bzip2": _bzip2_members}.get(wrapper)
+    if members is None:
+        yield from iter(lambda: file.read(PIECE), b"")
+        return
     try:
         yield from members(file, path)
     except (zlib.error, ValueError, EOFError) as error:
@@ -136,12 +142,13 @@ def spool_folder() -> Path:
 
 
 def spool(path: str, stamp: Stamp, unpacked_size: int) -> str:
-    """The path of the unpacked copy of a packed file, unpacked once on each host.
+    """The path of the unpacked copy of a packed file, or of a file behind a URL, made once on each
+    host.
 
     Parameters
     ----------
     path : str
-        The packed file, or its URL.
+        The file, or its URL.
     stamp : Stamp
         What it was when it was scanned, and must be still.
     unpacked_size : int
@@ -173,6 +180,19 @@ def spool(path: str, stamp: Stamp, unpacked_size: int) -> str:
             _forget_old(folder)
             _unpack_to(copy, path, stamp, unpacked_size)
     return str(copy)
+
+
+def spool_whole(url: str) -> tuple[str, Stamp] | None:
+    """The copy, made once on each host, of a FITS file behind a URL, and what is there now.
+
+    None where it is packed. Reading a source of the wrapper `COPIED` makes the copy, too.
+    """
+    file = open_file(url)
+    start = bytearray(len(FITS_MAGIC))
+    file.read_into(memoryview(start), 0)
+    if kind(bytes(start)) != "fits":
+        return None
+    return spool(url, file.stamp, file.stamp.size), file.stamp
 
 
 def _is_whole(copy: Path, unpacked_size: int) -> bool:

@@ -103,6 +103,9 @@ def sent(url: str, action: Callable[[], T]) -> T:
     except FrameError as error:
         hint = "; make the bucket or folder first" if error.reason == "missing" else ""
         raise OutputError(f"{url} cannot be written: {error.message}{hint}") from error
+    except NotImplementedError as error:
+        scheme = url.partition("://")[0]
+        raise OutputError(f"{url} cannot be written: {scheme}:// is for reading alone") from error
 
 
 def is_there(url: str) -> bool:
@@ -138,7 +141,7 @@ def _passes(error: Exception) -> bool:
 def _refused(url: str, error: Exception) -> FrameError:
     if isinstance(error, FileNotFoundError):
         return FrameError(url, "missing", "there is no such file or folder")
-    if _code(error) in ("PreconditionFailed", "412"):
+    if _code(error) in ("PreconditionFailed", "ConditionalRequestConflict", "412"):
         return changed(url)
     said = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, PermissionError):

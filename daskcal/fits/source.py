@@ -29,7 +29,8 @@ class ImageSource:
     hdu : int
         Index of the HDU; 0 is the primary one.
     wrapper : str
-        How the whole file is packed: ``""``, ``"gzip"`` or ``"bzip2"``.
+        How the whole file is packed: ``""``, ``"gzip"`` or ``"bzip2"``; or ``"copied"``: it is
+        read from a copy that each host makes of what is behind the URL.
     compression : str
         FITS tile compression (``"RICE_1"``, ...), ``""`` for none.
     offset : int

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from daskcal.fits.checksum import file_checksum
 from daskcal.fits.content import spool_folder
 from daskcal.fits.remote import filesystem, is_there, sent
 from daskcal.fits.write import Plane, Written, fits_sink
+from daskcal.temporaries import give_up
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,16 +82,35 @@ def _ready(job: _Job, *_: Written) -> _Job:
 
 def _upload(job: _Job, *planes: object) -> Written:
     """Write the file to scratch space, which checks it, and send it."""
-    copy = spool_folder() / f"product-{secrets.token_hex(8)}.fits"
-    try:
+
+    def write(copy: Path) -> Written:
         sink = fits_sink(copy, list(_planes(job, planes)), compress=job.compress)
         made: Written = sink.compute(scheduler="synchronous")
-        if not job.overwrite and is_there(job.url):
-            if file_checksum(job.url) != made.checksum:  # else this task ran before
-                raise OutputError(f"{job.url} was made by someone else meanwhile; it is left")
+        return made
+
+    return uploaded(job.url, write, overwrite=job.overwrite)
+
+
+def uploaded(url: str, write: Callable[[Path], Written], *, overwrite: bool) -> Written:
+    """What `write` puts into a file of scratch space, sent to a URL when it is whole.
+
+    Raises
+    ------
+    OutputError
+        It cannot be written or sent, or something stands there that is not to be replaced.
+    """
+    copy = spool_folder() / f"product-{secrets.token_hex(8)}.fits"
+    try:
+        made = write(copy)
+        if not overwrite and is_there(url):
+            if file_checksum(url) != made.checksum:  # else this task ran before
+                raise OutputError(f"{url} was made by someone else meanwhile; it is left")
         else:
-            send(copy, job.url)
-        return replace(made, path=job.url)
+            send(copy, url)
+        return replace(made, path=url)
+    except BaseException:
+        give_up(copy)
+        raise
     finally:
         with contextlib.suppress(OSError):
             os.unlink(copy)

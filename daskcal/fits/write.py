@@ -11,7 +11,7 @@ import contextlib
 import errno
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -147,14 +147,10 @@ def fits_sink(
         options: dict[str, Any] = {"overwrite": overwrite, "compress": compress}
         return uploaded_sink(str(path), banded, **options, after=_finished(after))
     path = Path(path).absolute()
-    size = _end(units[-1])
-    _refuse_early(path, size * (2 if compress == "rice" else 1), overwrite)
-    part = new_temporary(path)
-    job = _Job(str(path), part, size, units, overwrite, compress)
-
+    discard_temporaries(path)
+    job = _job(path, units, overwrite, compress)
     arrays = [plane.data for plane in banded]
-    stacked = any(array.ndim == 3 for array in arrays)
-    axes = "fyx" if stacked else "yx"
+    axes = "fyx" if any(array.ndim == 3 for array in arrays) else "yx"
     sums = da.blockwise(
         _write_band,
         axes,
@@ -180,6 +176,23 @@ def fits_sink(
         meta=np.empty((), object),
         token="fits-file",
     )
+
+
+def write_bands(
+    path: Path,
+    planes: Sequence[Plane],
+    bands: Iterable[tuple[slice, Sequence[np.ndarray]]],
+    *,
+    overwrite: bool,
+    compress: str,
+) -> Written:
+    """Write a file now, of rows and their pixels in each plane, whose own data say types only.
+
+    See `fits_sink`. What is left where it fails is for `give_up`, and before it for its caller.
+    """
+    job = _prepare(_job(path.absolute(), _layout(planes), overwrite, compress))
+    sums = [_write_band(job, (rows, slice(None)), *pixels) for rows, pixels in bands]
+    return _finalise(sums, job)
 
 
 # --- before any pixel ---------------------------------------------------------------------------
@@ -252,6 +265,12 @@ def _in_bands(data: da.Array, rows: tuple[int, ...]) -> da.Array:
     return data if data.chunks == wanted else data.rechunk(wanted)
 
 
+def _job(path: Path, units: tuple[_Unit, ...], overwrite: bool, compress: str) -> _Job:
+    size = _end(units[-1])
+    _refuse_early(path, size * (2 if compress == "rice" else 1), overwrite)
+    return _Job(str(path), new_temporary(path), size, units, overwrite, compress)
+
+
 def _refuse_early(path: Path, size: int, overwrite: bool) -> None:
     folder = path.parent
     if not folder.is_dir():
@@ -262,7 +281,6 @@ def _refuse_early(path: Path, size: int, overwrite: bool) -> None:
         raise OutputError(f"{path} cannot be written: it is a folder")
     if path.exists() and not overwrite:
         raise OutputError(f"{path} exists; pass overwrite=True to replace it")
-    discard_temporaries(path)
     free = shutil.disk_usage(folder).free
     if free < size:
         raise OutputError(f"{path} needs {size} bytes, and {folder} has {free} bytes free")

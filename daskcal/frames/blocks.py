@@ -62,6 +62,12 @@ def blocks(frames: xr.Dataset, frame: int = -1, rows: int = 64) -> xr.Dataset:
     -----
     Arithmetic of your own on the pixels (``frames.image - 100``) stays lazy, but has to be
     rechunked here: each file may then be read once for each block that it is cut into.
+
+    Examples
+    --------
+    >>> blocks = daskcal.blocks(frames, frame=-1, rows=64)  # all frames × 64 rows
+    >>> blocks.image.chunks[1]
+    (64, 64)
     """
     sizes = [_size("frame", frame), _size("rows", rows)]
     return assign(frames, recover(frames), *sizes)

@@ -51,6 +51,11 @@ def from_ccddata(ccds: CCDData | Sequence[CCDData]) -> xr.Dataset:
         Of different shapes or places on the detector, or not images.
     UnitError
         Not in adu or electron, or not all alike.
+
+    Examples
+    --------
+    >>> from astropy.nddata import CCDData
+    >>> frames = daskcal.from_ccddata(CCDData.read("reduced/science/n0441.fits"))
     """
     from astropy.nddata import CCDData
 
@@ -111,6 +116,12 @@ def to_ccddata(frames: xr.Dataset) -> CCDData | list[CCDData]:
     ------
     UnitError
         The unit of the pixels is not known.
+
+    Examples
+    --------
+    >>> ccds = daskcal.to_ccddata(science)
+    >>> ccds[0].unit
+    Unit("adu")
     """
     unit = require_unit(frames, "to_ccddata")
     pixels = [v for v in ("image", "variance", "variance_shared", "mask") if v in frames]

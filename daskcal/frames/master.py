@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+from dataclasses import replace
 from os import PathLike
 from typing import Any
 
@@ -16,11 +17,13 @@ from dask.layers import ArraySliceDep
 
 from daskcal.errors import FrameError
 from daskcal.fits.checksum import file_checksum
+from daskcal.fits.content import COPIED, spool_whole
 from daskcal.fits.frame import Frame, read_frame
 from daskcal.fits.keywords import normalise
 from daskcal.fits.open_file import Stamp
 from daskcal.fits.product_header import read_history
 from daskcal.fits.source import ImageSource, read_pixels
+from daskcal.fits.urls import is_url
 from daskcal.frames.detector import RawWindow, detector_coords
 from daskcal.frames.masks import MASK_ATTRS, Flag
 from daskcal.frames.sections import Section
@@ -55,9 +58,15 @@ def open_master(path: str | PathLike[str]) -> xr.Dataset:
     ------
     FrameError
         The file is missing, damaged or holds no image.
+
+    Examples
+    --------
+    >>> flat = daskcal.open_master("reduced/masters/flat_V.fits")
+    >>> flat.image.dims
+    ('y', 'x')
     """
     path = os.fspath(path)
-    image, extensions = product_planes(path, *_EXTENSIONS)
+    image, extensions, content = _planes(path)
     own = "DASKCAL" in image.header
     planes = {"image": _lazy(_image, image.source.dtype, image.source)}
     if "UNCERT" in extensions:
@@ -71,6 +80,7 @@ def open_master(path: str | PathLike[str]) -> xr.Dataset:
         planes[UNSTABLE] = _lazy(_counts, np.dtype(np.uint16), extensions["UNSTABLE"].source)
 
     attrs = _attrs(path, image, values, own)
+    attrs["checksum"] = _checksum(path, image.source.stamp, content)
     y0, x0 = attrs.pop("origin", (values.origin_y, values.origin_x))
     rows, columns = image.source.shape
     section = Section(y0, y0 + rows, x0, x0 + columns)
@@ -89,6 +99,28 @@ def open_master(path: str | PathLike[str]) -> xr.Dataset:
             line for line in lines if json.loads(line).get("step") == "unstable_pixels"
         ]
     return master
+
+
+def _planes(path: str) -> tuple[Frame, dict[str, Frame], str]:
+    """The planes of a master, and the file that has its content.
+
+    Every frame needs all of a master: what is behind a URL is read from a copy on each host.
+    """
+    found = spool_whole(path) if is_url(path) else None
+    if found is None:
+        return *product_planes(path, *_EXTENSIONS), path
+    copy, stamp = found
+
+    def there(frame: Frame) -> Frame:
+        source = replace(
+            frame.source, path=path, wrapper=COPIED, size=stamp.size, mtime_ns=stamp.mtime_ns,
+            tag=stamp.tag,
+        )  # fmt: skip
+        return replace(frame, source=source)
+
+    image, extensions = product_planes(copy, *_EXTENSIONS)
+    planes = {name: there(frame) for name, frame in extensions.items()}
+    return there(image), planes, copy
 
 
 def image_frame(path: str) -> Frame:
@@ -144,16 +176,14 @@ def _attrs(path: str, image: Frame, values: Any, own: bool) -> dict[str, Any]:
             if "frames" in record and "step" not in record:
                 attrs["inputs"] = record["frames"]["path"]
         attrs["steps"] = [line for line in lines if "step" in json.loads(line)]
-    source = image.source
     attrs["cards"] = image.cards
     attrs["file"] = os.path.basename(path)
-    attrs["checksum"] = _checksum(source.path, source.stamp)
     return attrs
 
 
 @functools.lru_cache(maxsize=4096)
-def _checksum(path: str, stamp: Stamp) -> str:
-    return file_checksum(path)
+def _checksum(path: str, stamp: Stamp, content: str) -> str:
+    return file_checksum(content)
 
 
 # --- planes -------------------------------------------------------------------------------------

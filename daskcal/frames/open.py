@@ -75,8 +75,8 @@ def open_frames(
 
     Examples
     --------
-    >>> frames = daskcal.open_frames("night/")                             # doctest: +SKIP
-    >>> darks = frames.query(frame="imagetyp == 'dark' and exptime == 300")  # doctest: +SKIP
+    >>> frames = daskcal.open_frames("raw")
+    >>> darks = frames.query(frame="imagetyp == 'dark' and exptime == 300")
     """
     camera = as_instrument(instrument)
     paths = paths if isinstance(paths, str | PathLike) else list(paths)

@@ -50,7 +50,7 @@ class Stack:
             The step needs pixels that an input of an earlier step does not have.
         """
         recipe, arrays = self.recipe.then(step), (*self.arrays, *arrays)
-        for i, held in _windows(recipe, self.section):
+        for i, held in windows(recipe, self.section):
             if not i.covers(held):
                 raise GeometryError(
                     f"{type(step).__name__} needs the pixels {held}, and what was done before was "
@@ -177,8 +177,8 @@ def _blocks(stack: Stack, layout: Layout, name: str, read: Callable[..., Any]) -
     key = LAYOUT + token
     shared = Delayed(key, HighLevelGraph.from_collections(key, {key: layout}, dependencies=[]))
     inputs = []
-    windows = _windows(stack.recipe, stack.section)
-    for (i, held), array in zip(windows, stack.arrays, strict=True):
+    held_by = windows(stack.recipe, stack.section)
+    for (i, held), array in zip(held_by, stack.arrays, strict=True):
         inputs += [_banded(array, i, held, layout.chunks), i.index]
     return da.blockwise(
         read,
@@ -249,7 +249,7 @@ def _token(stack: Stack, layout: Layout) -> str:
     return str(tokenize(stack.recipe.token, layout.section, layout.chunks, names))
 
 
-def _windows(recipe: Recipe, section: Section) -> list[tuple[Input, Section]]:
+def windows(recipe: Recipe, section: Section) -> list[tuple[Input, Section]]:
     """Each input with the pixels that its step holds when `section` is wanted."""
     held = recipe.reaches(section)
     pairs = [(i, held[0]) for i in recipe.source.inputs]

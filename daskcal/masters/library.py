@@ -22,6 +22,7 @@ from pathlib import Path
 from daskcal.atomic import put_in_place, write_atomically
 from daskcal.errors import ArgumentError, FrameError, OutputError, nearest
 from daskcal.fits.checksum import file_checksum
+from daskcal.fits.urls import is_url
 from daskcal.frames.detector_names import safe_name
 from daskcal.frames.master import image_frame
 from daskcal.masters.library_index import RecordIndex
@@ -58,6 +59,8 @@ class Library:
 
     Raises
     ------
+    ArgumentError
+        It is a URL.
     OutputError
         It is a file.
 
@@ -76,6 +79,11 @@ class Library:
     """
 
     def __init__(self, folder: str | PathLike[str]) -> None:
+        if is_url(folder):
+            raise ArgumentError(
+                f"{folder} is a URL, and a library of masters is a folder of this machine or of a "
+                "shared file system; give one"
+            )
         self.folder = Path(folder).absolute()
         if self.folder.exists() and not self.folder.is_dir():
             raise OutputError(f"{self.folder} is not a folder; a library of masters is one")
@@ -119,7 +127,7 @@ class Library:
             index.store({name: fresh[name] for name in fresh if name in files}, files)
         return set(self.damaged) != before
 
-    def add(self, path: str | PathLike[str]) -> tuple[LibraryMaster, bool]:
+    def add(self, path: str | PathLike[str], name: str = "") -> tuple[LibraryMaster, bool]:
         """Put a master into the library; it stays where it is, too.
 
         On one file system it takes no room (a hard link). One that is there already, of some of the
@@ -130,6 +138,8 @@ class Library:
         ----------
         path : path
             A master of daskcal, or of another program.
+        name : str
+            What its file is called, where `path` is a copy that is called otherwise.
 
         Returns
         -------
@@ -147,7 +157,8 @@ class Library:
         image = image_frame(str(source))
         checksum = file_checksum(source)
         draft = described(image, f"{PREFIX}x/x-{checksum[:12]}.fits")
-        stem = safe_name(re.sub(r"-[0-9a-f]{12}$", "", source.name.removesuffix(".fits")))
+        called = Path(name or source).name.removesuffix(".fits")
+        stem = safe_name(re.sub(r"-[0-9a-f]{12}$", "", called))
         place = f"{draft.night}/{stem}-{checksum[:12]}.fits"
         new = self._put(source, self.folder / place, checksum)
         mine = replace(draft, name=PREFIX + place, path=str(self.folder / place))

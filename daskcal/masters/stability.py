@@ -58,7 +58,7 @@ def unstable_pixels(
 
     Examples
     --------
-    >>> mask = daskcal.unstable_pixels(darks)  # doctest: +SKIP
+    >>> mask = daskcal.unstable_pixels(darks)
     """
     if isinstance(sigma, bool) or not (isinstance(sigma, int | float) and sigma > 0):
         raise ArgumentError(f"sigma={sigma!r} should be a positive number")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dask
@@ -21,7 +20,6 @@ from daskcal.night.gates_frames import Group, Numbers, of_raw, of_rejected, of_s
 from daskcal.night.gates_masters import master_numbers
 from daskcal.night.gates_number import Number
 from daskcal.night.gates_sample import raw_numbers, read_sample
-from daskcal.temporaries import give_up, remove
 
 if TYPE_CHECKING:
     from daskcal.night.config_gates import Gates
@@ -72,7 +70,7 @@ class Judge:
         self._settle(job, found)
 
     def master(
-        self, job: Job, raw: xr.Dataset, master: xr.Dataset, path: Path, sink: da.Array
+        self, job: Job, raw: xr.Dataset, master: xr.Dataset, path: str, sink: da.Array
     ) -> Written:
         """Write a combined image, and judge it, and its frames by what they lost.
 
@@ -80,7 +78,7 @@ class Judge:
         ----------
         raw, master : xarray.Dataset
             The job's frames, and what they were combined to as `asked` says.
-        path : Path
+        path : str
             Its file, not yet under its name, which is removed again where the master or one of its
             frames is rejected.
         sink : dask.array.Array
@@ -96,13 +94,13 @@ class Judge:
         try:
             written, fractions = dask.compute(sink, said)
         except BaseException:
-            give_up(path)
+            self.run.place.discard(path)
             raise
         try:
             self._settle(job, of_rejected(self.limits, fractions))
             self._settle_master(job, master_numbers(self.limits, job, raw, path, self.run.pixels))
         except DaskcalError:
-            remove(path)
+            self.run.place.discard(path)
             raise
         return written
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dask
@@ -29,7 +28,7 @@ BAND_ROWS = 32  # of those frames, in each of a few bands
 
 
 def master_numbers(
-    limits: Gates, job: Job, raw: xr.Dataset, path: Path, pixels: PixelMasks
+    limits: Gates, job: Job, raw: xr.Dataset, path: str, pixels: PixelMasks
 ) -> list[Number]:
     """What a master is judged by.
 
@@ -39,7 +38,7 @@ def master_numbers(
     job : Job
     raw : xarray.Dataset
         Its raw frames; of biases a few are read.
-    path : Path
+    path : str
         The master as it was written; a dark is opened again.
     pixels : PixelMasks
         Keeps the hot pixels that a master dark shows.

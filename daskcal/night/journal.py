@@ -7,16 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from daskcal.atomic import flush_folder
 from daskcal.errors import ConfigError
 from daskcal.night.ledger import Gate, Ledger, ProductEntry, as_json, read_ledger
+from daskcal.night.place import Place
 
 NAME = ".night.jsonl"
 _FORMAT = "daskcal-journal-1"
@@ -55,19 +53,20 @@ class Before:
     messages: tuple[str, ...] = ()
 
 
-def read_before(folder: Path) -> Before:
-    """What earlier runs left word of in an output folder; what is damaged counts for nothing."""
+def read_before(place: Place) -> Before:
+    """What earlier runs left word of in an output; what is damaged counts for nothing."""
     messages: list[str] = []
     ledger = None
-    if (folder / "night.json").exists():
-        try:
-            ledger = read_ledger(folder / "night.json")
-        except ConfigError as error:
+    try:
+        ledger = read_ledger(place.at("night.json"))
+    except ConfigError as error:
+        if not isinstance(error.__cause__, FileNotFoundError | NotADirectoryError):
             messages.append(f"what it says is not used: {error}")
-    before = Before({}, {}, ledger, (folder / NAME).exists(), tuple(messages))
+    lines = place.lines(NAME)
+    before = Before({}, {}, ledger, lines is not None, tuple(messages))
     if ledger is not None:
         _take(before, Done(ledger.products, ledger.gates))
-    for done in _lines(folder / NAME):
+    for done in _sound(lines or ()):
         _take(before, done)
     return before
 
@@ -80,13 +79,9 @@ def _take(before: Before, done: Done) -> None:
         before.gates.setdefault(gate.product, []).append(gate)
 
 
-def _lines(path: Path) -> Iterator[Done]:
-    """The lines that are whole and sound: a run may have been killed while it wrote one."""
+def _sound(lines: Iterable[bytes]) -> Iterator[Done]:
+    """What lines say, as far as they are sound."""
     reader = TypeAdapter(Done)
-    try:
-        lines = path.read_bytes().split(b"\n")[:-1]
-    except OSError:
-        return
     for line in lines:
         with contextlib.suppress(ValueError, ValidationError):
             record = json.loads(line)
@@ -95,10 +90,10 @@ def _lines(path: Path) -> Iterator[Done]:
 
 
 class Journal:
-    """Adds lines to the journal of a folder, each on disk before the next product is begun."""
+    """Adds lines to the journal of an output, each there before the next product is begun."""
 
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / NAME
+    def __init__(self, place: Place) -> None:
+        self.place = place
         self.trouble = ""  # why lines cannot be written
 
     def add(self, products: Sequence[ProductEntry], gates: Sequence[Gate]) -> None:
@@ -106,44 +101,13 @@ class Journal:
         record = as_json(Done(tuple(products), tuple(gates)), "journal")
         line = json.dumps({"format": _FORMAT, **record}, ensure_ascii=True, allow_nan=False)
         try:
-            self._append(line.encode("ascii") + b"\n")
+            self.place.append(NAME, line.encode("ascii"))
         except OSError as error:
             self.trouble = (
-                f"{self.path} cannot be written ({error.strerror}): a run that is killed now would "
-                "begin again with what it was to note"
+                f"{self.place.at(NAME)} cannot be written ({error.strerror or error}): a run that "
+                "is killed now would begin again with what it was to note"
             )
-
-    def _append(self, line: bytes) -> None:
-        new = not self.path.exists()
-        handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        try:
-            end = _end_of_lines(handle)
-            try:
-                os.ftruncate(handle, end)  # cuts off what a killed run left of a line
-                if os.pwrite(handle, line, end) < len(line):
-                    raise OSError(28, "the disk is full")
-                os.fsync(handle)
-            except OSError:
-                with contextlib.suppress(OSError):
-                    os.ftruncate(handle, end)
-                raise
-        finally:
-            os.close(handle)
-        if new:
-            flush_folder(self.path.parent)
 
     def close(self) -> None:
         """The ledger has it all now."""
-        self.path.unlink(missing_ok=True)
-
-
-def _end_of_lines(handle: int) -> int:
-    """Where the last whole line ends."""
-    size = os.fstat(handle).st_size
-    while size:
-        start = max(0, size - 65536)
-        at = os.pread(handle, size - start, start).rfind(b"\n")
-        if at >= 0:
-            return start + at + 1
-        size = start
-    return 0
+        self.place.clear(NAME)

@@ -11,14 +11,16 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
 from pydantic import BeforeValidator, TypeAdapter, ValidationError
 
-from daskcal.atomic import write_atomically
 from daskcal.errors import ArgumentError, ConfigError, choose
+from daskcal.fits.whole import read_whole, write_whole
 from daskcal.printable import one_line
+
+AnyPath = TypeVar("AnyPath", str, Path)
 
 FORMAT = "daskcal-ledger-2"
 
@@ -317,10 +319,10 @@ def _said(ledger: Ledger) -> str:
     return repr((ledger.version, ledger.config, products, rest))
 
 
-def write_ledger(ledger: Ledger, path: str | Path) -> Path:
-    """Write `ledger` as JSON, whole or not at all; numbers that are not finite become null.
+def write_ledger(ledger: Ledger, path: AnyPath) -> AnyPath:
+    """Write `ledger` as JSON, here or behind a URL, whole or not at all.
 
-    Each frame, product and so on has a line of its own.
+    Numbers that are not finite become null. Each frame, product and so on has a line of its own.
 
     Raises
     ------
@@ -331,7 +333,8 @@ def write_ledger(ledger: Ledger, path: str | Path) -> Path:
     lines = [f"{json.dumps(name)}: {_lines(value)}" for name, value in record.items()]
     text = "{\n" + ",\n".join(lines) + "\n}\n"
     # a lone surrogate (a file name that is not UTF-8) must not cost the ledger
-    return write_atomically(path, text.encode("utf-8", "backslashreplace"))
+    write_whole(path, text.encode("utf-8", "backslashreplace"))
+    return path
 
 
 def _lines(value: Any) -> str:
@@ -342,7 +345,7 @@ def _lines(value: Any) -> str:
 
 
 def read_ledger(path: str | Path) -> Ledger:
-    """Read a ledger that `write_ledger` wrote.
+    """Read a ledger that `write_ledger` wrote, here or behind a URL.
 
     Raises
     ------
@@ -350,7 +353,11 @@ def read_ledger(path: str | Path) -> Ledger:
         Where there is none, or it is damaged or of another version; names the file.
     """
     try:
-        record = json.loads(Path(path).read_bytes())
+        record = json.loads(read_whole(path))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise ConfigError(
+            f"there is no {path}; give the folder that daskcal reduce wrote its products to"
+        ) from error
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror or error}") from error
     except ValueError as error:

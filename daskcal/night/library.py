@@ -14,6 +14,7 @@ import numpy as np
 
 from daskcal.errors import DaskcalError
 from daskcal.fits import scan
+from daskcal.fits.whole import at_hand
 from daskcal.frames.assembled import assembled
 from daskcal.frames.open import report_unreadable
 from daskcal.frames.units import unit_word
@@ -223,7 +224,8 @@ def shelve(run: Run, folder: Path) -> Iterator[str]:
             if known is not None and not known.superseded_by:
                 master, new = known, False  # without reading it
             else:
-                master, new = library.add(run.folder / entry.name)
+                with at_hand(run.place.at(entry.name)) as here:
+                    master, new = library.add(here, name=entry.name)
         except DaskcalError as error:
             yield f"{entry.name} could not be added to the library: {error}"
             continue
@@ -267,6 +269,13 @@ def library_why(
     ------
     FrameError
         The file gives no frame.
+
+    Examples
+    --------
+    >>> ledger = daskcal.reduce_night("raw", "first", library="library")
+    >>> print(daskcal.library_why("library", "raw/n0441.fits"))
+    n0441.fits: science
+      bias: library/2024-03-13/bias-....fits: passes every rule; from the library, ...
     """
     from daskcal.night.config import NightConfig, load_config
     from daskcal.night.plan import instrument_of, labels

@@ -83,7 +83,7 @@ def _locked(handle: int, path: Path) -> bool:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise _refused(path, _read(handle)) from None
+        raise refused(path.parent, _read(handle)) from None
     except OSError as error:
         if error.errno not in _NO_LOCKS:
             raise OutputError(f"{path} cannot be locked: {error.strerror}") from error
@@ -97,8 +97,8 @@ def _respect(handle: int, path: Path, locks: bool, say: Callable[[str], None]) -
     if not holder:
         return
     if holder.get("host") == socket.gethostname():
-        if not locks and _runs(holder.get("process")):
-            raise _refused(path, holder)
+        if not locks and runs(holder.get("process")):
+            raise refused(path.parent, holder)
         return
     say(
         f"{path} is of process {holder.get('process', '?')} on {holder.get('host', '?')}: waiting "
@@ -108,10 +108,11 @@ def _respect(handle: int, path: Path, locks: bool, say: Callable[[str], None]) -
     while time.monotonic() < until:
         time.sleep(min(1.0, PATIENCE / 4))
         if os.pread(handle, 4096, 0) != before:
-            raise _refused(path, holder)
+            raise refused(path.parent, holder)
 
 
-def _runs(process: Any) -> bool:
+def runs(process: Any) -> bool:
+    """Whether a process of this host may be alive."""
     try:
         os.kill(int(process), 0)
     except (ProcessLookupError, TypeError, ValueError, OverflowError):
@@ -121,10 +122,11 @@ def _runs(process: Any) -> bool:
     return True
 
 
-def _refused(path: Path, holder: dict[str, Any]) -> OutputError:
+def refused(folder: Path | str, holder: dict[str, Any]) -> OutputError:
+    """The error for an output that another run holds."""
     process, host = holder.get("process", "?"), holder.get("host", "?")
     return OutputError(
-        f"{path.parent} is in use by another run: process {process} on {host}, since "
+        f"{folder} is in use by another run: process {process} on {host}, since "
         f"{holder.get('since', '?')}; wait for it, stop it, or give another folder"
     )
 

@@ -11,9 +11,10 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from daskcal.atomic import flush_folder, write_atomically
 from daskcal.errors import ArgumentError, ConfigError, FrameError, OutputError
 from daskcal.fits import Frame, is_product, scan
+from daskcal.fits.urls import absolute, folder_of, inside, is_url
+from daskcal.fits.whole import read_whole, remove_whole, write_whole
 from daskcal.night.ledger import Choice
 from daskcal.strict import strict_keywords
 
@@ -44,7 +45,7 @@ class Mark:
 @strict_keywords
 def mark_bad(
     frames: Paths, reason: str, *, output: str | PathLike[str] | None = None
-) -> tuple[Path, ...]:
+) -> tuple[Path | str, ...]:
     """Mark raw frames as bad: no night uses them from now on, and what was made of them is stale.
 
     Parameters
@@ -59,8 +60,8 @@ def mark_bad(
 
     Returns
     -------
-    tuple of Path
-        The files that hold the marks now.
+    tuple of Path or str
+        The files, or their URLs, that hold the marks now.
 
     Raises
     ------
@@ -89,13 +90,15 @@ def mark_bad(
     written = []
     for folder, paths in _by_folder(found, output).items():
         old = [mark for mark in _read(folder) if _place(folder, mark) not in paths]
-        new = [Mark(os.path.relpath(path, folder), found[path], reason) for path in paths]
+        new = [Mark(_seen_from(folder, path), found[path], reason) for path in paths]
         written.append(_write(folder, [*old, *new]))
     return tuple(written)
 
 
 @strict_keywords
-def unmark_bad(frames: Paths, *, output: str | PathLike[str] | None = None) -> tuple[Path, ...]:
+def unmark_bad(
+    frames: Paths, *, output: str | PathLike[str] | None = None
+) -> tuple[Path | str, ...]:
     """Take back what `mark_bad` did.
 
     Parameters
@@ -105,16 +108,21 @@ def unmark_bad(frames: Paths, *, output: str | PathLike[str] | None = None) -> t
 
     Returns
     -------
-    tuple of Path
+    tuple of str
         The files that held the marks.
 
     Raises
     ------
     ArgumentError
         A frame is not marked.
+
+    Examples
+    --------
+    >>> marks = daskcal.mark_bad("raw/n0001.fits", reason="light leak")
+    >>> marks = daskcal.unmark_bad("raw/n0001.fits")
     """
     paths = _absolute(frames)
-    found = {path: _contents(path) if os.path.exists(path) else () for path in paths}
+    found = {path: _contents(path) if _is_there(path) else () for path in paths}
     written = []
     for folder, together in _by_folder(found, output).items():
         marks = _read(folder)
@@ -124,7 +132,7 @@ def unmark_bad(frames: Paths, *, output: str | PathLike[str] | None = None) -> t
                 m for m in marks if _place(folder, m) == path or {*m.fingerprints} & {*found[path]}
             ]
             if not hit:
-                raise ArgumentError(f"{path} is not marked bad in {folder / NAME}")
+                raise ArgumentError(f"{path} is not marked bad in {folder}/{NAME}")
             left = [mark for mark in left if mark not in hit]
         written.append(_write(folder, left))
     return tuple(written)
@@ -141,7 +149,7 @@ def marked(*folders: str | PathLike[str]) -> dict[str, str]:
     return {
         print_: mark.reason
         for folder in folders
-        for mark in _read(Path(folder))
+        for mark in _read(absolute(folder))
         for print_ in mark.fingerprints
     }
 
@@ -158,7 +166,8 @@ def marked_frames(
     output : path or None
         The output folder, whose marks count as well.
     """
-    folders = dict.fromkeys(os.path.dirname(frame.source.path) for frame in frames)
+    every = dict.fromkeys(folder_of(frame.source.path) for frame in frames)
+    folders = [folder for folder in every if not folder.startswith("http")]  # not written to
     known = marked(*folders, *([] if output is None else [output]))
     bad = {i: known[f.fingerprint] for i, f in enumerate(frames) if f.fingerprint in known}
     choices = [
@@ -170,24 +179,42 @@ def marked_frames(
 
 def _absolute(frames: Paths) -> list[str]:
     every = [frames] if isinstance(frames, str | PathLike) else frames
-    return list(dict.fromkeys(os.path.abspath(path) for path in every))
+    return list(dict.fromkeys(absolute(path) for path in every))
 
 
-def _by_folder(paths: Iterable[str], output: str | PathLike[str] | None) -> dict[Path, list[str]]:
-    folders: dict[Path, list[str]] = {}
+def _by_folder(paths: Iterable[str], output: str | PathLike[str] | None) -> dict[str, list[str]]:
+    folders: dict[str, list[str]] = {}
     for path in paths:
-        folder = Path(os.path.dirname(path)) if output is None else Path(output).absolute()
+        folder = folder_of(path) if output is None else absolute(output)
         folders.setdefault(folder, []).append(path)
     return folders
 
 
-def _place(folder: Path, mark: Mark) -> str:
-    return os.path.abspath(folder / mark.path)
+def _seen_from(folder: str, path: str) -> str:
+    """A path as its mark has it: from the folder of the marks on, or as it is."""
+    if is_url(folder) or is_url(path):
+        return inside(path, folder) or path
+    return os.path.relpath(path, folder)
+
+
+def _place(folder: str, mark: Mark) -> str:
+    if is_url(folder):
+        whole = is_url(mark.path) or os.path.isabs(mark.path)
+        return mark.path if whole else f"{folder}/{mark.path}"
+    return absolute(mark.path if is_url(mark.path) else os.path.join(folder, mark.path))
+
+
+def _is_there(path: str) -> bool:
+    if not is_url(path):
+        return os.path.exists(path)
+    from daskcal.fits.remote import is_there
+
+    return is_there(path)
 
 
 def _contents(path: str) -> tuple[str, ...]:
     """Fingerprints of all that a night may see of a file: detectors, and amplifiers' images."""
-    if os.path.isdir(path):
+    if not is_url(path) and os.path.isdir(path):
         raise ArgumentError(f"{path} is a folder; name the frames that are bad")
     found = scan([path], detectors=True)
     if not found.frames:
@@ -202,10 +229,10 @@ def _contents(path: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(every))
 
 
-def _read(folder: Path) -> tuple[Mark, ...]:
-    path = folder / NAME
+def _read(folder: str) -> tuple[Mark, ...]:
+    path = f"{folder}/{NAME}"
     try:
-        record = json.loads(path.read_bytes())
+        record = json.loads(read_whole(path))
     except (FileNotFoundError, NotADirectoryError):
         return ()
     except (OSError, ValueError) as error:
@@ -218,19 +245,19 @@ def _read(folder: Path) -> tuple[Mark, ...]:
         raise ConfigError(f"{path} is damaged; mend it, or remove it and mark again") from error
 
 
-def _write(folder: Path, marks: Sequence[Mark]) -> Path:
-    path = folder / NAME
+def _write(folder: str, marks: Sequence[Mark]) -> Path | str:
+    path = f"{folder}/{NAME}" if is_url(folder) else Path(folder, NAME)
     try:
         if not marks:
-            path.unlink(missing_ok=True)
-            flush_folder(folder)
+            remove_whole(path)
             return path
         plain = [
             {"path": m.path, "fingerprints": list(m.fingerprints), "reason": m.reason}
             for m in sorted(marks, key=lambda mark: mark.path)
         ]
         text = json.dumps({"format": _FORMAT, "marks": plain}, indent=1)
-        return write_atomically(path, text.encode("ascii") + b"\n")
+        write_whole(path, text.encode("ascii") + b"\n")
+        return path
     except OSError as error:  # an `OutputError` too
         raise OutputError(
             f"{path} cannot be written ({error.strerror or error}); -o OUT keeps marks in the "

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from daskcal.fits.checksum import file_checksum
+from daskcal.fits.content import spool_whole
+from daskcal.fits.urls import is_url
 from daskcal.masters.recorded import facts_of
 from daskcal.provenance import Origin, UsedFrame, UsedMaster, software
 
@@ -90,9 +92,15 @@ def config_of_product(
     chosen.get("combine", {}).get(kind, {}).pop("min_frames", None)
     files: dict[str, str] = {}
     for at, key, dotted in named_files(chosen):
-        files[dotted] = file_checksum(at[key])
+        files[dotted] = _checksum(at[key])
         at[key] = os.path.basename(at[key])
     return chosen, files
+
+
+def _checksum(path: str) -> str:
+    """SHA-256 of a file, of one behind a URL from the copy that is read, too."""
+    found = spool_whole(path) if is_url(path) else None
+    return file_checksum(path if found is None else found[0])
 
 
 def named_files(config: dict[str, Any]) -> list[tuple[dict[str, Any], str, str]]:

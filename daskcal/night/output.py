@@ -1,32 +1,21 @@
-"""The output folder: found fit to be written, with no raw frame in the way, before work begins."""
+"""The output: found fit to be written, with no raw frame in the way, before work begins."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from daskcal.errors import ArgumentError, OutputError
-from daskcal.fits import is_product, scan
-from daskcal.fits.urls import is_url, local
+from daskcal.errors import ArgumentError, FrameError, OutputError
+from daskcal.fits import Frame, is_product, scan
+from daskcal.fits.urls import absolute, is_url
+from daskcal.fits.whole import read_whole
 
-
-def require_here(path: str | os.PathLike[str]) -> Path:
-    """A path for output, which lies on this machine.
-
-    Raises
-    ------
-    ArgumentError
-        It is a URL.
-    """
-    if is_url(path):
-        raise ArgumentError(
-            f"{path} is a URL, and what is made goes to a folder of this machine; copy it, "
-            "or write single products with daskcal.to_fits and daskcal.to_zarr, which take URLs"
-        )
-    return Path(local(os.fspath(path)))
+if TYPE_CHECKING:
+    from daskcal.night.place import Place
 
 
 def check_output(folder: Path, raw: Path | str) -> None:
@@ -56,14 +45,14 @@ def _require_writable(path: Path) -> None:
 
 
 def check_targets(
-    folder: Path, products: Iterable[str], raw: Iterable[str], known: Container[str] = ()
+    place: Place, products: Iterable[str], raw: Iterable[str], known: Container[str] = ()
 ) -> None:
     """Refuse to replace what daskcal has not made, above all a raw frame.
 
     Parameters
     ----------
-    folder : Path
-        The output folder.
+    place : Place
+        The output.
     products : iterable of str
         Names of the products below it.
     raw : iterable of str
@@ -71,37 +60,51 @@ def check_targets(
     known : container of str
         Names of products that a ledger knows: where such a file is damaged, it is daskcal's.
     """
-    targets = [folder / name for name in products if os.path.lexists(folder / name)]
-    if not targets:
+    sizes = place.sizes(products)
+    if not sizes:
         return
-    frames = {os.path.realpath(path) for path in raw}
-    for target in targets:
-        if os.path.realpath(target) in frames:
+    frames = {_real(path) for path in raw}
+    for name in sizes:
+        if _real(place.at(name)) in frames:
             raise ArgumentError(
-                f"{target} is a raw frame, and a product would have its name; give another folder "
-                "for the products"
+                f"{place.at(name)} is a raw frame, and a product would have its name; give another "
+                "folder for the products"
             )
-    found = scan(_files(targets))
-    ours = {f.source.path for f in found.frames if is_product(f.header)}
-    damaged = {f.path for f in found.unreadable}
-    ours |= {p for p in damaged if os.path.relpath(p, folder) in known}
-    for target in targets:
-        if os.path.abspath(target) not in ours and not _is_store(target):
+    found, damaged = headers_of(place, sizes)
+    ours = {name for name, frame in found.items() if is_product(frame.header)}
+    ours |= {name for name in damaged if name in known}
+    for name in sizes:
+        if name not in ours and not _is_store(place.at(name)):
             raise OutputError(
-                f"{target} was not made by daskcal and is not replaced; move it away, or give "
-                "another folder for the products"
+                f"{place.at(name)} was not made by daskcal and is not replaced; move it away, or "
+                "give another folder for the products"
             )
 
 
-def _files(paths: list[Path]) -> list[Path]:
-    return [path for path in paths if path.is_file()]
+def headers_of(place: Place, sizes: Mapping[str, int]) -> tuple[dict[str, Frame], set[str]]:
+    """The frames of those files of a place whose sizes are known, and names that give none."""
+    names = {absolute(place.at(name)): name for name, size in sizes.items() if size >= 0}
+    if not names:
+        return {}, set()
+    found = scan(place.holders(list(names.values())))
+    frames = {names[f.source.path]: f for f in found.frames if f.source.path in names}
+    return frames, {names[f.path] for f in found.unreadable if f.path in names}
 
 
-def _is_store(path: Path) -> bool:
-    with contextlib.suppress(OSError, ValueError):
-        group = json.loads((path / "zarr.json").read_text("utf-8"))
+def _real(path: str) -> str:
+    return path if is_url(path) else os.path.realpath(path)
+
+
+def _is_store(path: str) -> bool:
+    """Whether it is a store of daskcal's, or one behind a URL that was not finished."""
+    with contextlib.suppress(OSError, ValueError, FrameError):
+        group = json.loads(read_whole(f"{path}/zarr.json"))
         return "daskcal" in group.get("attributes", {})
-    return False
+    if not is_url(path):
+        return False
+    from daskcal.zarr_files import is_hidden
+
+    return is_hidden(path)
 
 
 def make_folders(folder: Path, parts: Iterable[str]) -> None:

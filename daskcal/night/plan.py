@@ -121,8 +121,8 @@ class Plan:
 
         Examples
         --------
-        >>> table = plan.matches("object == 'M67'")                        # doctest: +SKIP
-        >>> table[~table["passed"] & (table["kind"] == "dark")]            # doctest: +SKIP
+        >>> table = daskcal.plan_night("raw").matches("object == 'NGC 2420'")
+        >>> failed = table[~table["passed"] & (table["kind"] == "dark")]
         """
         from daskcal.night.plan_table import matches_table
 
@@ -219,6 +219,12 @@ def plan_night(
         The config or a condition cannot be used, or leaves no frame.
     UnitError
         Frames have no unit, and the config gives none.
+
+    Examples
+    --------
+    >>> plan = daskcal.plan_night("raw")
+    >>> [job.name for job in plan.jobs][:2]
+    ['masters/bias.fits', 'masters/dark_60s.fits']
     """
     folder = absolute(raw) if is_url(raw) else Path(local(fspath(raw))).absolute()
     if isinstance(folder, Path) and not folder.is_dir():
@@ -253,6 +259,7 @@ def plan_night(
     notes = [f"{ours} products of daskcal among the files are left alone"] if ours else []
     notes += [*unknown_detectors(settings, table), *lacking_detectors(table, folder)]
     notes += [without_effect(choice) for choice in choices if not choice.frames]
+    notes += _darks_without_exposure(table[used])
     return Plan(
         folder,
         settings,
@@ -284,6 +291,18 @@ def _nothing(unreadable: Sequence[Unreadable], ours: int) -> str:
     return "holds no FITS frame; give the folder with the raw frames"
 
 
+def _darks_without_exposure(table: pd.DataFrame) -> list[str]:
+    """What to do about darks that are biases: a name that some cameras give them."""
+    count = int(((table["imagetyp"] == "dark") & (table["exptime"] == 0)).sum())
+    if not count:
+        return []
+    frames = "1 dark has" if count == 1 else f"{count} darks have"
+    return [
+        f"{frames} no exposure; if they are biases, say so in the config: [[classify]] "
+        'when = "EXPTIME == 0", imagetyp = "bias"'
+    ]
+
+
 def _require_units(table: pd.DataFrame, skipped: dict[int, str], config: NightConfig) -> None:
     if config.instrument.unit is not None:
         unit_word(config.instrument.unit, "instrument.unit")
@@ -291,6 +310,6 @@ def _require_units(table: pd.DataFrame, skipped: dict[int, str], config: NightCo
     for i, (unit, path) in enumerate(zip(table["unit"], table["path"], strict=True)):
         if not unit and i not in skipped:
             raise UnitError(
-                f"{path} does not say the unit of its pixels (BUNIT); give it in the config: "
-                '[instrument] unit = "adu"'
+                f"{path} does not say the unit of its pixels (BUNIT); give it in a config "
+                '(-c FILE; `daskcal config --template` prints one): [instrument] unit = "adu"'
             )

@@ -128,7 +128,7 @@ def duration(seconds: float) -> str:
 
 
 class JsonLines(Watch):
-    """One JSON object for each event, to standard error: ``docs/nights.md`` lists them."""
+    """One JSON object for each event, to standard error: ``docs/howto/nights.md`` lists them."""
 
     def __init__(self) -> None:
         self.pace = Pace({})

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections import Counter
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import daskcal
 from daskcal.errors import MAY_PASS, FrameError
-from daskcal.fits import scan
 from daskcal.fits.checksum import file_checksum
 from daskcal.night.journal import Before, read_before
 from daskcal.night.keys import calibrated_key, planned_keys, store_key
 from daskcal.night.mosaic_flats import MosaicFlats
+from daskcal.night.output import headers_of
+from daskcal.night.place import Place
 from daskcal.night.targets import Targets
 
 if TYPE_CHECKING:
@@ -92,8 +91,8 @@ class Reuse:
     ----------
     plan : Plan
         A night's.
-    folder : Path
-        The output folder.
+    place : Place
+        The output.
     before : Before
         What earlier runs left word of.
     stores : mapping of str to sequence of Job
@@ -105,12 +104,12 @@ class Reuse:
     def __init__(
         self,
         plan: Plan,
-        folder: Path,
+        place: Place,
         before: Before,
         stores: Mapping[str, Sequence[Job]],
         kept: Mapping[int, str],
     ) -> None:
-        self.plan, self.folder, self.before = plan, folder, before
+        self.plan, self.place, self.before = plan, place, before
         self.stores, self.kept = stores, kept
         self.lent = plan.library.keys() if plan.library else {}
         self.keys = planned_keys(plan, self.lent)
@@ -121,7 +120,21 @@ class Reuse:
         }
         frames = before.ledger.frames if before.ledger is not None else ()
         self._skipped = {(f.path, f.hdu): f.reason for f in frames if f.status == "skipped"}
-        self._there = _fingerprints(folder, before.products.values())
+        self._sizes = place.sizes(before.products)
+        self._there = self._fingerprints()
+
+    def _fingerprints(self) -> dict[str, tuple[int, str]]:
+        """Size and fingerprint of the products there are, from headers and samples of pixels."""
+        found = {}
+        for name in self._sizes:
+            if name.endswith(".zarr"):
+                with contextlib.suppress(FrameError, OSError):
+                    from daskcal.zarr import store_fingerprint
+
+                    mark = store_fingerprint(self.place.at(name))
+                    found[name] = self.before.products[name].size, mark
+        frames, _ = headers_of(self.place, self._sizes)
+        return found | {name: (self._sizes[name], f.fingerprint) for name, f in frames.items()}
 
     def outlook(self, jobs: Iterable[Job]) -> Outlook:
         """What a run over `jobs`, masters first, will do."""
@@ -245,7 +258,7 @@ class Reuse:
     def _unsound(self, name: str) -> str:
         """What is wrong with the file of a product, as far as its header and size tell."""
         entry = self.before.products[name]
-        if not os.path.lexists(self.folder / name):
+        if name not in self._sizes:
             return "its file is gone"
         if not entry.fingerprint or self._there.get(name) != (entry.size, entry.fingerprint):
             return "its file has changed"
@@ -254,7 +267,7 @@ class Reuse:
     def _intact(self, name: str) -> bool:
         """Whether a master has the very bytes that were written: others will be made with it."""
         with contextlib.suppress(OSError):
-            return file_checksum(self.folder / name) == self.before.products[name].checksum
+            return file_checksum(self.place.at(name)) == self.before.products[name].checksum
         return False
 
     def _difference(self, job: Job, entry: ProductEntry) -> str:
@@ -319,31 +332,13 @@ def _of(what: str, names: Sequence[str]) -> str:
     return f"{_some(names)} {plural[verb] if len(names) > 1 else verb} {rest}"
 
 
-def _fingerprints(folder: Path, entries: Iterable[ProductEntry]) -> dict[str, tuple[int, str]]:
-    """Size and fingerprint of the products that are there, from headers and samples of pixels."""
-    sizes, found = {}, {}
-    for entry in entries:
-        path = folder / entry.name
-        if path.name.endswith(".zarr"):
-            with contextlib.suppress(FrameError, OSError):
-                from daskcal.zarr import store_fingerprint
-
-                found[entry.name] = (entry.size, store_fingerprint(path))
-        elif path.is_file():
-            sizes[os.path.abspath(path)] = entry.name, path.stat().st_size
-    for frame in scan(list(sizes)).frames if sizes else ():
-        name, size = sizes[frame.source.path]
-        found[name] = size, frame.fingerprint
-    return found
-
-
-def look_ahead(plan: Plan, folder: Path) -> list[str]:
-    """What a run of `plan` into an output folder would make anew, and why, a line for each cause.
+def look_ahead(plan: Plan, place: Place) -> list[str]:
+    """What a run of `plan` into an output would make anew, and why, a line for each cause.
 
     Nothing where no run has been there.
     """
-    targets, before = Targets.of(plan), read_before(folder)
-    outlook = Reuse(plan, folder, before, targets.stores, targets.kept).outlook(targets.jobs)
+    targets, before = Targets.of(plan), read_before(place)
+    outlook = Reuse(plan, place, before, targets.stores, targets.kept).outlook(targets.jobs)
     if before.products and not outlook.remakes:
         return [f"nothing to do: {len(outlook.kept)} products are as they should be"]
     return [*before.messages, *outlook_text(outlook, before)]

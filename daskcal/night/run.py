@@ -8,17 +8,16 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
 import dask
 import xarray as xr
 
-from daskcal.atomic import put_in_place
 from daskcal.calibration import calibrate
 from daskcal.combination import combine
 from daskcal.errors import ArgumentError, DaskcalError, FrameError, choose
 from daskcal.fits.frame import read_frame
+from daskcal.fits.whole import at_hand
 from daskcal.fits.write import Written
 from daskcal.frames.memory import budget
 from daskcal.frames.open import frames_dataset
@@ -35,12 +34,12 @@ from daskcal.night.keys import calibrated_key
 from daskcal.night.killers import killers_named
 from daskcal.night.ledger import Ledger, ProductEntry, says_the_same, write_ledger
 from daskcal.night.library import shelve
-from daskcal.night.lock import held
 from daskcal.night.mosaic_flats import MosaicFlats
 from daskcal.night.opened import OpenedMasters
 from daskcal.night.origins import origin_of
-from daskcal.night.output import check_output, check_targets, make_folders, require_here
+from daskcal.night.output import check_targets
 from daskcal.night.pixels import PixelMasks
+from daskcal.night.place import Place, place_of
 from daskcal.night.plan import Plan, instrument_of, plan_night
 from daskcal.night.progress import Watch
 from daskcal.night.quality import key_figures
@@ -48,12 +47,12 @@ from daskcal.night.recipes import calibration_arguments, combine_arguments, nois
 from daskcal.night.record import Record
 from daskcal.night.report import write_report
 from daskcal.night.reuse import Outlook, Reuse, lacking_master, outlook_text, too_few
+from daskcal.night.seen import require_seen
 from daskcal.night.targets import Targets
 from daskcal.plot import read_image
 from daskcal.products import PLANES, to_fits
 from daskcal.provenance import Origin
 from daskcal.strict import strict_keywords
-from daskcal.temporaries import discard_stale, new_temporary
 
 Options = dict[str, Any]
 
@@ -78,14 +77,15 @@ def reduce_night(
     """Reduce a night: master biases, darks and flats, science frames, ledger and report.
 
     What an earlier run has made from the same is left as it is, whether that run came to its end
-    or not. ``docs/nights.md`` says what decides that.
+    or not. ``docs/howto/nights.md`` says what decides that.
 
     Parameters
     ----------
     raw : path
         Folder of raw frames.
     output : path
-        Folder for what is made; made where it is missing. Products of daskcal in it are replaced
+        Folder for what is made, or its URL (``s3://bucket/reduced``); made where it is missing.
+        Products of daskcal in it are replaced
         where something has changed that they depend on; other files never.
     config : NightConfig or path, optional
         A config file, or the name of a shipped camera.
@@ -114,6 +114,12 @@ def reduce_night(
         The night cannot be begun: no frames, no output, a config that cannot be used. What goes
         wrong with one frame or product is in the ledger instead. `OutputError`, where another run
         is at work on the same output.
+
+    Examples
+    --------
+    >>> ledger = daskcal.reduce_night("raw", "out", exclude=["n0421*"])
+    >>> print(ledger.counts())
+    Counts(found=26, used=25, skipped=1, failed=0)
     """
     given = {
         "format": None if format is None else choose("format", format, ("fits", "zarr")),
@@ -123,14 +129,15 @@ def reduce_night(
     }
     with dask.config.set({} if memory is None else {"daskcal.memory": memory}):
         budget()  # refuses what is no size
-        folder = require_here(output)
+        place = place_of(output)
+        place.probe()
         found = None if library is None else Library(library)
         plan = _plan(raw, config, select, exclude, output, found)
         settings = plan.config.output.model_copy(
             update={key: value for key, value in given.items() if value is not None}
         )
         plan = replace(plan, config=plan.config.model_copy(update={"output": settings}))
-        return Run(plan, folder, watch or Watch()).all(command)
+        return Run(plan, place, watch or Watch()).all(command)
 
 
 def _plan(
@@ -172,7 +179,7 @@ class Run:
     """One run: where it writes, and the masters that there are."""
 
     plan: Plan
-    folder: Path
+    place: Place
     watch: Watch
     record: Record = field(init=False)
     opened: OpenedMasters = field(default_factory=OpenedMasters)
@@ -191,7 +198,7 @@ class Run:
         self.pixels = PixelMasks(self.plan)
         self.flats = MosaicFlats(self.plan)
         self.judge = Judge(self)
-        self.journal = Journal(self.folder)
+        self.journal = Journal(self.place)
 
     @property
     def settings(self) -> Output:
@@ -201,16 +208,17 @@ class Run:
     def all(self, command: str) -> Ledger:
         """Every job that is to be done, then ledger and report."""
         targets = Targets.of(self.plan)
-        check_output(self.folder, self.plan.folder)
-        make_folders(self.folder, ())
-        with held(self.folder, self.watch.note):
-            for part in ("", *targets.folders):
-                discard_stale(self.folder / part)
-            before = read_before(self.folder)
+        self.place.check(self.plan.folder)
+        self.place.make(())
+        with self.place.held(self.watch.note):
+            self.place.sweep(targets.folders)
+            before = read_before(self.place)
             raw = (frame.source.path for frame in self.plan.frames)
-            check_targets(self.folder, targets.names, raw, before.products)
-            make_folders(self.folder, targets.folders)
+            check_targets(self.place, targets.names, raw, before.products)
+            self.place.make(targets.folders)
             self._look_ahead(targets, before)
+            if self.outlook.remakes:
+                require_seen(self.plan.frames[self.plan.jobs[0].frames[0]].source, self.place)
             self._jobs(targets)
             return self._finish(before, command)
 
@@ -218,7 +226,7 @@ class Run:
         """Find out what is to be made, and say so."""
         self.note(self.plan.messages)
         self._borrow()
-        self.reuse = Reuse(self.plan, self.folder, before, targets.stores, targets.kept)
+        self.reuse = Reuse(self.plan, self.place, before, targets.stores, targets.kept)
         self.keys = self.reuse.keys
         self.outlook = self.reuse.outlook(targets.jobs)
         for message in (*before.messages, *outlook_text(self.outlook, before)):
@@ -247,10 +255,10 @@ class Run:
             self.note(shelve(self, self.plan.library.folder))
         self.note([self.journal.trouble] if self.journal.trouble else [])
         ledger = self.record.ledger(command)
-        write_ledger(ledger, self.folder / "night.json")
-        page = self.folder / "report" / "index.html"
-        if before.interrupted or not page.exists() or not says_the_same(ledger, before.ledger):
-            write_report(self.folder, ledger)
+        write_ledger(ledger, self.place.at("night.json"))
+        told = self.place.sizes(["report/index.html"]) and says_the_same(ledger, before.ledger)
+        if before.interrupted or not told:
+            write_report(str(self.place), ledger)
         self.journal.close()
         return ledger
 
@@ -273,7 +281,7 @@ class Run:
         for message in entry.messages:
             self.record.note(message)
         if job.kind != "science" and made:
-            self.opened.add(job.name, self.folder / job.name, entry.checksum)
+            self.opened.add(job.name, self.place.at(job.name), entry.checksum)
 
     def _make(self, job: Job, kept: dict[int, str]) -> None:
         """One product; what is wrong with one of its frames costs that frame."""
@@ -387,12 +395,12 @@ class Run:
             (written,) = self._frames(calibrated, [origin_of(self, job)])
             return [self._made(job, job.name, written, steps(calibrated))]
         master = self.combined(job, calibrated, self.judge.asked)
-        path, origin = self.folder / job.name, origin_of(self, job)
-        unjudged = new_temporary(path)  # the master that stands there is not given up for a bad one
+        path, origin = self.place.at(job.name), origin_of(self, job)
+        unjudged = self.place.draft(job.name)  # the master there is not given up for a bad one
         (sink,) = to_fits(master, unjudged, compute=False, origin=origin)
-        written = self.judge.master(job, raw, master, Path(unjudged), sink)
-        written = replace(written, path=str(path))
-        put_in_place(unjudged, path)
+        written = self.judge.master(job, raw, master, unjudged, sink)
+        written = replace(written, path=path)
+        self.place.settle(unjudged, job.name)
         entry = self._made(job, job.name, written, steps(master))
         entry = replace(entry, origin=json.loads(origin.text()))
         self.opened.add(job.name, path, written.checksum)
@@ -412,7 +420,7 @@ class Run:
 
     def _frames(self, calibrated: xr.Dataset, origins: Sequence[Origin]) -> list[Written]:
         """Write frames under their product names, all in one folder."""
-        folder = (self.folder / origins[0].name).parent
+        folder = self.place.at(origins[0].name.partition("/")[0])
         stems = [origin.name.split("/", 1)[1].removesuffix(".fits") for origin in origins]
         planes, compress = self.settings.products, self.settings.compress
         return to_fits(
@@ -436,12 +444,13 @@ class Run:
         return entries
 
     def _made(self, job: Job, name: str, written: Written, done: list[Any]) -> ProductEntry:
+        with at_hand(written.path) as here:
+            figures, fingerprint = key_figures(*read_image(here)), read_frame(here).fingerprint
         return ProductEntry(
             name, job.kind, "made",
             inputs=self.record.inputs(job.frames, self.flats.masters_of(job)),
             masters=job.master_names, parameters={"steps": done}, checksum=written.checksum,
-            size=written.size, rules=job.rules, figures=key_figures(*read_image(written.path)),
-            fingerprint=read_frame(written.path).fingerprint,
+            size=written.size, rules=job.rules, figures=figures, fingerprint=fingerprint,
         )  # fmt: skip
 
 

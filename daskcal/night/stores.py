@@ -65,7 +65,7 @@ def _attempt(run: Run, name: str, ready: list[Job]) -> tuple[ProductEntry, list[
         try:
             with run.naming_killers([i for job in ready for i in job.frames]):
                 frames = joined(run, name, ready)
-                written = to_zarr(frames, run.folder / name, overwrite=True)
+                written = to_zarr(frames, run.place.at(name), overwrite=True)
             return _made(run, name, ready, frames, written), ready
         except FrameError as error:
             bad = run.record.blame(error, [i for job in ready for i in job.frames])

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
 
 from daskcal.night.ledger import Ledger
+from daskcal.night.place import Place
 
 _LINES = 20
 _APART = 3  # frames or products of one fate that have lines of their own
 _NAMED = 12  # on the line of more
 
 
-def summary(ledger: Ledger, output: Path) -> str:
+def summary(ledger: Ledger, output: Place) -> str:
     """What was left out and why, what was counted, and where the rest is to be read."""
     fates: dict[tuple[str, str], list[str]] = {}
     for frame in ledger.frames:
@@ -25,11 +25,11 @@ def summary(ledger: Ledger, output: Path) -> str:
         line for (status, reason), names in fates.items() for line in _said(status, reason, names)
     ]
     if len(lines) > _LINES:
-        lines[_LINES:] = [f"and {len(lines) - _LINES} more: {output / 'night.json'} has them all"]
+        lines[_LINES:] = [f"and {len(lines) - _LINES} more: {output.at('night.json')} has them all"]
     verdicts = Counter(gate.verdict for gate in ledger.gates if gate.verdict != "pass")
     if verdicts:
         lines.append("gates: " + ", ".join(f"{n} {word}" for word, n in sorted(verdicts.items())))
-    return "\n".join([*lines, counted(ledger), f"report: {output / 'report' / 'index.html'}"])
+    return "\n".join([*lines, counted(ledger), f"report: {output.at('report/index.html')}"])
 
 
 def counted(ledger: Ledger) -> str:

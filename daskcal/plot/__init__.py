@@ -1,21 +1,19 @@
-"""Pictures for people: PNGs of frames, and matplotlib's Axes for a closer look."""
+"""Pictures for people: matplotlib's Axes in a notebook, PNGs of frames without matplotlib."""
 
-from daskcal.plot.axes import image, master_planes, pair
+from daskcal.plot.axes import master_planes, mosaic, pair, show
 from daskcal.plot.charts import histogram, levels, rejected_fractions
 from daskcal.plot.graph import plan_graph
 from daskcal.plot.png import (
-    STRETCHES,
-    UNDEFINED_COLOUR,
-    block_means,
-    defined,
     good_sample,
     has_undefined,
     picture,
-    read_image,
     rendered,
-    show,
     side_by_side,
+    write_png,
 )
+from daskcal.plot.shrink import block_means, defined
+from daskcal.plot.source import read_image
+from daskcal.plot.stretch import STRETCHES, UNDEFINED_COLOUR
 
 __all__ = [
     "STRETCHES",
@@ -25,9 +23,9 @@ __all__ = [
     "good_sample",
     "has_undefined",
     "histogram",
-    "image",
     "levels",
     "master_planes",
+    "mosaic",
     "pair",
     "picture",
     "plan_graph",
@@ -36,4 +34,5 @@ __all__ = [
     "rendered",
     "show",
     "side_by_side",
+    "write_png",
 ]

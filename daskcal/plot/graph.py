@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from daskcal.errors import ArgumentError
-from daskcal.plot.axes import new_figure
+from daskcal.plot.axes import new_figure, short_name
 from daskcal.strict import strict_keywords
 
 if TYPE_CHECKING:
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 _KINDS = ("bias", "dark", "flat", "science")
 _COLOURS = {"bias": "#c7d3e0", "dark": "#d9cfe3", "flat": "#f0dfb8", "science": "#cfe3d2"}
 _MISSING = "#f3c9c6"
+_LETTERS = 30  # of a name in a box
+_BEND = -0.06  # of a line, for each column that it passes
 _MOST = 60  # boxes in a column; further ones are one box together
 
 
@@ -67,7 +69,7 @@ class _Box:
     @property
     def text(self) -> str:
         """Its name, and of how many frames it is made."""
-        first = self.names[0].rsplit("/", 1)[-1].removesuffix(".fits")
+        first = short_name(self.names[0].rsplit("/", 1)[-1].removesuffix(".fits"), _LETTERS)
         if len(self.names) > 1:
             return f"{len(self.names)} products\n{first} …"
         frames = f"{self.frames} frame{'' if self.frames == 1 else 's'}"
@@ -93,17 +95,17 @@ def plan_graph(plan: Plan, *, ax: Axes | None = None) -> Axes:
 
     Examples
     --------
-    >>> plot.plan_graph(daskcal.plan_night("raw"))  # doctest: +SKIP
+    >>> ax = plot.plan_graph(daskcal.plan_night("raw"))
     """
     columns = _columns(plan)
     if not any(columns.values()):
         raise ArgumentError("the plan makes nothing: there is no graph to draw")
     shown = [kind for kind in _KINDS if columns[kind]]
     tallest = max(len(columns[kind]) for kind in shown)
-    ax = ax or new_figure(2.8 * len(shown), 1.0 + 0.62 * tallest).subplots()
+    ax = ax or new_figure(2.9 * len(shown), 1.3 + 0.62 * tallest).subplots()
     places: dict[str, tuple[float, float]] = {}
     for across, kind in enumerate(shown):
-        boxes = columns[kind]
+        boxes = _beside_masters(columns[kind], places)
         for i, box in enumerate(boxes):
             places |= dict.fromkeys(box.names, (across, _height(i, len(boxes), tallest)))
             _draw(ax, across, places[box.names[0]][1], box)
@@ -112,7 +114,7 @@ def plan_graph(plan: Plan, *, ax: Axes | None = None) -> Axes:
             for master in box.masters:
                 if master in places:
                     _join(ax, places[master], places[box.names[0]])
-    ax.set(xlim=(-0.5, len(shown) - 0.5), ylim=(-0.7, tallest - 0.3))
+    ax.set(xlim=(-0.5, len(shown) - 0.5), ylim=(-0.7, tallest))
     ax.set_axis_off()
     return ax
 
@@ -139,6 +141,16 @@ def _columns(plan: Plan) -> dict[str, list[_Box]]:
     return columns
 
 
+def _beside_masters(boxes: list[_Box], places: Mapping[str, tuple[float, float]]) -> list[_Box]:
+    """The boxes of a column from the top, as high as what they are made with: lines cross less."""
+
+    def height(box: _Box) -> float:
+        found = [places[name][1] for name in box.masters if name in places]
+        return sum(found) / len(found) if found else 0.0
+
+    return sorted(boxes, key=height, reverse=True)
+
+
 def _height(i: int, count: int, tallest: int) -> float:
     """Where a box stands, from the top, its column in the middle."""
     return tallest - 1 - i - (tallest - count) / 2
@@ -148,11 +160,12 @@ def _draw(ax: Axes, x: float, y: float, box: _Box) -> None:
     colour = _MISSING if box.missing else _COLOURS[box.kind]
     style = {"boxstyle": "round,pad=0.35", "fc": colour, "ec": "#44484d", "lw": 0.8}
     # a dollar sign in a name is no formula
-    text = box.text.replace("$", r"\$")
-    ax.text(x, y, text, ha="center", va="center", fontsize=8, bbox=style, zorder=2)
+    ax.text(x, y, box.text, ha="center", va="center", fontsize=8, bbox=style, zorder=2,
+            parse_math=False)  # fmt: skip
 
 
 def _join(ax: Axes, start: tuple[float, float], stop: tuple[float, float]) -> None:
     arrow = {"arrowstyle": "-", "color": "#8a9097", "lw": 0.9, "shrinkA": 0, "shrinkB": 0}
-    bend = {"connectionstyle": "arc3,rad=0.0"}
+    # past the boxes of the columns between, not behind them
+    bend = {"connectionstyle": f"arc3,rad={_BEND * (stop[0] - start[0] - 1)}"}
     ax.annotate("", xy=stop, xytext=start, arrowprops={**arrow, **bend}, zorder=1)

@@ -3,135 +3,130 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, TypeVar
 
 import dask
+import dask.array
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from daskcal.errors import ArgumentError
-from daskcal.plot.png import defined
+from daskcal.plot.shrink import band_height, block_starts, block_sums, defined, means
 
 SAMPLE = 500_000  # pixels behind a statistic or a histogram
-_ROWS = 8  # of each row of a picture: more would not be seen
-_DIMS = ("y", "x")
+
+Band = dict[str, NDArray[Any]]  # rows of some planes, and of the mask
+Result = TypeVar("Result")
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
-    """What one block of rows gives to a picture, from its picture row `first` on."""
+def small(data: xr.Dataset, names: Sequence[str], block: int) -> list[NDArray[np.float64]]:
+    """Block means of the good pixels of some planes; NaN where there are none.
 
-    first: int
-    sums: NDArray[np.float64]
-    counts: NDArray[np.int64]
-
-
-def one_frame(data: xr.Dataset | xr.DataArray | np.ndarray, plane: str = "image") -> xr.Dataset:
-    """`data` as a Dataset of one image: ``image`` and, where there are any, the other planes.
-
-    Raises
-    ------
-    ArgumentError
-        It holds several frames, no such plane, or is no image.
+    All planes come of one pass over the pixels.
     """
-    if isinstance(data, xr.DataArray):
-        data = data.to_dataset(name="image", promote_attrs=False)
-        plane = "image"
-    if not isinstance(data, xr.Dataset):
-        array = np.asarray(data)
-        if array.ndim != 2:
-            raise ArgumentError(f"an array of shape {array.shape} is no image (rows, columns)")
-        data = xr.Dataset({"image": (_DIMS, array)})
-    if plane not in data:
-        raise ArgumentError(f"there is no {plane!r} here, but {', '.join(map(str, data))}")
-    if data.sizes.get("frame", 1) != 1:
-        count = data.sizes["frame"]
-        raise ArgumentError(f"one image is drawn, and there are {count} frames: .isel(frame=0)")
-    data = data.isel(frame=0) if "frame" in data.dims else data
-    if data[plane].dims != _DIMS:
-        raise ArgumentError(f"{plane!r} has the dims {data[plane].dims}, expected {_DIMS}")
-    return data
+    rows, columns = data[names[0]].shape
+    shape = (len(names), 2, math.ceil(rows / block), math.ceil(columns / block))
+    result = np.zeros(shape)
+    part = partial(_sums, names=tuple(names), block=block)
+    for first, sums in _over_bands(data, names, part, band_height(columns, block)):
+        result[:, :, first : first + sums.shape[2]] += sums
+    return [means(sums, counts) for sums, counts in result]
 
 
-def small(data: xr.Dataset, plane: str, longest: int) -> NDArray[np.float64]:
-    """Block means of the good pixels of one plane; NaN where there are none.
-
-    Of tall blocks only the rows in the middle are averaged.
-    """
-    rows, columns = data[plane].shape
-    block = math.ceil(max(rows, columns) / longest)
-    result = np.full((2, math.ceil(rows / block), math.ceil(columns / block)), 0.0)
-    parts = [
-        dask.delayed(_part, pure=True)(values, bits, start, block)
-        for values, bits, start in _bands(data, plane)
-    ]
-    for part in dask.compute(*parts):
-        place = slice(part.first, part.first + len(part.sums))
-        result[0, place] += part.sums
-        result[1, place] += part.counts
-    sums, counts = result
-    return np.divide(sums, counts, out=np.full(sums.shape, np.nan), where=counts > 0)
+def small_bits(data: xr.Dataset, block: int) -> NDArray[np.uint16]:
+    """The bits of each block of a mask: those that any of its pixels has."""
+    rows, columns = data["mask"].shape
+    result = np.zeros((math.ceil(rows / block), math.ceil(columns / block)), np.uint16)
+    part = partial(_bits, block=block)
+    for first, bits in _over_bands(data, ["mask"], part, band_height(columns, block)):
+        result[first : first + len(bits)] |= bits
+    return result
 
 
-def sample(data: xr.Dataset, plane: str = "image", *, size: int = SAMPLE) -> NDArray[np.float64]:
-    """Good pixels of one plane, taken evenly, about `size` at most."""
-    step = max(1, math.ceil(data[plane].size / size))
-    some = [
-        dask.delayed(_some, pure=True)(values, bits, step)
-        for values, bits, _ in _bands(data, plane)
-    ]
-    return np.concatenate([*dask.compute(*some), np.empty(0)])
+def block_of(shape: Sequence[int], longest: int) -> int:
+    """Pixels along the side of a block, so that a picture is no longer than `longest`."""
+    return math.ceil(max(shape) / longest)
 
 
-def _bands(data: xr.Dataset, plane: str) -> list[tuple[Any, Any, int]]:
-    """Blocks of rows of a plane and of the mask beside it, lazily, each with its first row."""
-    values = data[plane].data
-    bits = data["mask"].data if "mask" in data and plane != "mask" else None
-    if not dask.is_dask_collection(values):
-        return [(values, None if bits is None else np.asarray(bits), 0)]
-    values = values.rechunk({1: -1})
-    if bits is not None:
-        bits = dask.array.asarray(bits).rechunk(values.chunks).to_delayed()[:, 0]
-    starts = np.cumsum([0, *values.chunks[0][:-1]]).tolist()
-    delayed = values.to_delayed()[:, 0]
-    return list(zip(delayed, [None] * len(starts) if bits is None else bits, starts, strict=True))
+def sample(
+    data: xr.Dataset, names: Sequence[str] = ("image",), size: int = SAMPLE
+) -> list[NDArray[np.float64]]:
+    """Good pixels of some planes, taken evenly, about `size` at most; in one pass."""
+    rows, columns = data[names[0]].shape
+    part = partial(_some, names=tuple(names), step=max(1, math.ceil(rows * columns / size)))
+    found = _over_bands(data, names, part, band_height(columns, 1))
+    return [np.concatenate([each[i] for each in found]) for i in range(len(names))]
 
 
-def _good(values: NDArray, bits: NDArray | None) -> NDArray[np.bool_]:
-    good = defined(values)
-    return good if bits is None else good & (bits == 0)
+def _over_bands(
+    data: xr.Dataset, names: Sequence[str], part: Callable[[Band, int], Result], height: int
+) -> list[Result]:
+    """What `part` makes of each band of rows of the planes, and of its first row."""
+    wanted = dict.fromkeys([*names, *(["mask"] if "mask" in data else [])])
+    planes = {name: data[name].data for name in wanted}
+    lazy = next((plane for plane in planes.values() if dask.is_dask_collection(plane)), None)
+    if lazy is None:
+        starts = range(0, data[names[0]].shape[0], height)
+        bands = [{n: p[start : start + height] for n, p in planes.items()} for start in starts]
+        return [part(band, start) for band, start in zip(bands, starts, strict=True)]
+    rows = lazy.chunks[0]
+    cut = [dask.array.asarray(plane).rechunk((rows, -1)) for plane in planes.values()]
+    # all planes in one layer: what several come of (a read, a combine) is then computed once
+    results = dask.array.map_blocks(
+        _of_block, *cut, part=part, names=list(planes), starts=np.cumsum([0, *rows[:-1]]),
+        chunks=((1,) * len(rows), (1,)), dtype=object, meta=np.empty((0, 0), object),
+    )  # fmt: skip
+    return list(results.compute()[:, 0])
 
 
-def _some(values: NDArray, bits: NDArray | None, step: int) -> NDArray[np.float64]:
+def _of_block(
+    *band: NDArray, part: Callable[[Band, int], Any], names: list[str], starts: NDArray,
+    block_id: tuple[int, ...] = (0, 0),
+) -> NDArray[Any]:  # fmt: skip
+    """What `part` makes of a band, as the only element of an array."""
+    result = np.empty((1, 1), object)
+    result[0, 0] = part(dict(zip(names, band, strict=True)), int(starts[block_id[0]]))
+    return result
+
+
+def _counting(name: str, band: Band) -> NDArray[Any] | None:
+    """The mask that goes with a plane; counts are true where no good value is, too."""
+    return None if name.startswith("n_") else band.get("mask")
+
+
+def _sums(
+    band: Band, start: int, *, names: tuple[str, ...], block: int
+) -> tuple[int, NDArray[np.float64]]:
+    """The first row of the picture that a band counts in, and each plane's sums and counts."""
+    sums = [block_sums(band[name], _counting(name, band), block, start=start) for name in names]
+    return start // block, np.array(sums)
+
+
+def _bits(band: Band, start: int, *, block: int) -> tuple[int, NDArray[np.uint16]]:
+    bits = band["mask"].astype(np.uint16)
+    down = block_starts(bits.shape[0], block, start)
+    right = np.arange(0, bits.shape[1], block)
+    joined = np.bitwise_or.reduceat(np.bitwise_or.reduceat(bits, down, axis=0), right, axis=1)
+    return start // block, joined
+
+
+def _some(
+    band: Band, start: int, *, names: tuple[str, ...], step: int
+) -> list[NDArray[np.float64]]:
     """One of `step` pixels, at other columns in each row."""
+    values = band[names[0]]
     places = np.arange(0, values.size, step)
     places += np.arange(places.size) * 7 % step if step > 1 else 0
     places = places[places < values.size]
+    return [_good(band[name], _counting(name, band), places) for name in names]
+
+
+def _good(values: NDArray, bits: NDArray | None, places: NDArray) -> NDArray[np.float64]:
     taken = np.asarray(values).ravel()[places]
-    chosen = None if bits is None else np.asarray(bits).ravel()[places]
-    kept: NDArray[np.float64] = taken[_good(taken, chosen)].astype(np.float64)
+    good = defined(taken)
+    if bits is not None:
+        good &= np.asarray(bits).ravel()[places] == 0
+    kept: NDArray[np.float64] = taken[good].astype(np.float64)
     return kept
-
-
-def _part(values: NDArray, bits: NDArray | None, start: int, block: int) -> Part:
-    """Sums and counts of the good pixels of the blocks that some rows lie in."""
-    rows = np.arange(start, start + values.shape[0])
-    within = rows % block
-    left = max(0, block - _ROWS) // 2
-    kept = (within >= left) & (within < left + _ROWS)
-    if not kept.any():  # a few rows at the end of the image
-        kept[:] = True
-    values = values[kept]
-    good = _good(values, None if bits is None else bits[kept])
-    of = rows[kept] // block
-    down = np.flatnonzero(np.diff(of, prepend=-1))
-    right = np.arange(0, values.shape[1], block)
-    sums, counts = (
-        np.add.reduceat(np.add.reduceat(each, down, axis=0, dtype=kind), right, axis=1)
-        for each, kind in ((np.where(good, values, 0), np.float64), (good, np.int64))
-    )
-    whole = np.zeros((2, int(of[-1] - of[0]) + 1, right.size))
-    whole[:, of[down] - of[0]] = sums, counts
-    return Part(int(of[0]), whole[0], whole[1].astype(np.int64))

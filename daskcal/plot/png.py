@@ -1,63 +1,83 @@
-"""Pictures of frames for people: percentile-stretched PNGs."""
+"""Pictures of frames for people as PNG: one pixel of grey a block of pixels, nothing beside it."""
 
 from __future__ import annotations
 
 import io
 import math
 import os
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+import xarray as xr
 from PIL import Image, ImageDraw, ImageFont
 
 from daskcal.atomic import write_atomically
-from daskcal.errors import ArgumentError, FrameError, choose
+from daskcal.errors import ArgumentError
+from daskcal.plot.lazily import block_of, small
+from daskcal.plot.shrink import averaged, defined
+from daskcal.plot.source import one_image, opened
+from daskcal.plot.stretch import UNDEFINED_COLOUR, check_stretch, curve, grey_limits
 from daskcal.strict import strict_keywords
 
-STRETCHES = ("linear", "asinh")
-UNDEFINED_COLOUR = (74, 106, 142)  # where no good pixel lies; a muted blue, never a grey
-_UNDEFINED = 255  # its palette index; greys take 0 to 254
-_OUTLIER = 10.0  # median absolute deviations from the median: not part of the stretch
-_HISTOGRAM_SAMPLE = 1_000_000
-_BAND = 1 << 19  # pixels that are averaged at once
+if TYPE_CHECKING:
+    from daskcal.plot.source import Picture
 
-Source = str | os.PathLike[str] | np.ndarray
+_UNDEFINED = 255  # its palette index; greys take 0 to 254
+_HISTOGRAM_SAMPLE = 1_000_000
 
 
 @strict_keywords
-def show(
-    source: Source,
-    out_png: str | Path,
+def write_png(
+    data: Picture,
+    out: str | Path,
     *,
-    mask: np.ndarray | None = None,
+    plane: str = "image",
     hdu: int | str | None = None,
-    percent: float = 99.0,
     stretch: str = "linear",
-    max_size: int = 1024,
+    percent: float = 99.0,
+    max_size: int = 1000,
 ) -> Path:
-    """Write a picture of a FITS file or an array; see `picture`.
+    """Write the picture that `show` draws as a PNG, without axes; ``daskcal show`` does this.
 
     Parameters
     ----------
-    source : path or array (rows, columns)
-        Of a file: its first image and the ``MASK`` extension that goes with it.
-    hdu : int or str, optional
-        Another HDU of the file, by number or EXTNAME.
+    data : Dataset, DataArray, CCDData, array (y, x) or path of a FITS file
+        The detectors of a mosaic file stand beside each other, each with its own stretch.
+    out : path
+        The PNG.
+    plane, hdu, stretch, percent, max_size
+        As for `show`.
+
+    Returns
+    -------
+    pathlib.Path
+        `out`.
 
     Raises
     ------
+    ArgumentError
+        It is not one image, or an option cannot be used.
     FrameError
-        Where the file has no such image.
+        The file is missing, damaged, or has no such image.
     OutputError
-        Where `out_png` cannot be written.
+        `out` cannot be written.
+
+    Examples
+    --------
+    >>> path = plot.write_png("reduced/masters/flat_V.fits", "flat_V.png", stretch="asinh")
     """
-    image, own_mask = _load(source, hdu)
-    mask = own_mask if mask is None else mask
-    png = picture(image, mask, percent=percent, stretch=stretch, max_size=max_size)
-    return write_atomically(out_png, png)
+    check_stretch(stretch, percent, max_size)
+    if isinstance(data, str | os.PathLike):
+        data, hdu = opened(data, hdu), None
+        if isinstance(data, xr.DataTree):
+            detectors = [(node.to_dataset(), name) for name, node in data.children.items()]
+            size = max(1, max_size // 2)
+            return side_by_side(detectors, out, percent=percent, stretch=stretch, max_size=size)
+    found = one_image(data, plane, hdu)
+    (values,) = small(found, [plane], block_of(found[plane].shape, max_size))
+    return write_atomically(out, _png(rendered(values, percent, stretch)))
 
 
 @strict_keywords
@@ -67,7 +87,7 @@ def picture(
     *,
     percent: float = 99.0,
     stretch: str = "linear",
-    max_size: int = 1024,
+    max_size: int = 1000,
 ) -> bytes:
     """A picture of `image` as PNG, row 0 at the bottom, as DS9 shows it.
 
@@ -78,13 +98,8 @@ def picture(
     mask : array (rows, columns), optional
         Other than 0: not a good pixel. Such pixels, and undefined ones, count for nothing;
         where no good pixel lies the picture is a muted blue.
-    percent : float
-        Share of the picture, in the middle of its distribution, between black and white; what
-        lies far outside that distribution (a bad row, bright stars) is left out of it.
-    stretch : {"linear", "asinh"}
-        From value to grey; asinh shows faint parts beside bright ones.
-    max_size : int
-        Longest side; larger images are averaged down in square blocks.
+    stretch, percent, max_size
+        As for `show`.
 
     Raises
     ------
@@ -92,15 +107,14 @@ def picture(
         Where the arrays or options do not fit.
     """
     image, mask = _checked(image, mask)
-    if max_size < 1:
-        raise ArgumentError(f"max_size={max_size} is not at least 1 pixel")
-    values = _averaged(image, mask, math.ceil(max(image.shape) / max_size))
+    check_stretch(stretch, percent, max_size)
+    values = averaged(image, mask, block_of(image.shape, max_size))
     return _png(rendered(values, percent, stretch))
 
 
 @strict_keywords
 def side_by_side(
-    images: Sequence[tuple[Source, str]],
+    images: Sequence[tuple[Picture, str]],
     out: str | Path,
     *,
     percent: float = 99.0,
@@ -113,18 +127,19 @@ def side_by_side(
 
     Parameters
     ----------
-    images : sequence of (path or array, title)
+    images : sequence of (what `show` draws, title)
     max_size : int
         Longest side of the largest of them.
     """
     if not images:
         raise ArgumentError("side_by_side needs at least one image")
-    loaded = [(*_checked(*_load(source, None)), title) for source, title in images]
-    block = math.ceil(max(max(image.shape) for image, _, _ in loaded) / max_size)
-    panels = [
-        (rendered(_averaged(image, mask, block), percent, stretch).convert("RGB"), title)
-        for image, mask, title in loaded
-    ]
+    check_stretch(stretch, percent, max_size)
+    loaded = [(one_image(data), title) for data, title in images]
+    block = block_of([side for each, _ in loaded for side in each["image"].shape], max_size)
+    panels = []
+    for each, title in loaded:
+        (values,) = small(each, ["image"], block)
+        panels.append((rendered(values, percent, stretch).convert("RGB"), title))
     return write_atomically(out, _png(_row_of(panels)))
 
 
@@ -137,76 +152,6 @@ def good_sample(image: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray
     if mask is not None:
         good &= ~mask[::step, ::step]
     return values[good]
-
-
-def read_image(
-    path: str | os.PathLike[str], hdu: int | str | None = None
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """The first image of a FITS file, or that of `hdu`, and the mask that goes with it.
-
-    Returns
-    -------
-    image : array (rows, columns)
-    mask : array (rows, columns) or None
-        The ``MASK`` extension where the file has one of this shape and no `hdu` was asked for.
-
-    Raises
-    ------
-    FrameError
-        Where there is no such file, it is damaged, or has no such image.
-    """
-    from astropy.io import fits
-
-    name = os.fspath(path)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a picture does not depend on an odd card
-            with fits.open(name, memmap=False) as hdus:
-                image = _plane(_chosen(hdus, hdu, name).data, name)
-                mask = hdus["MASK"].data if hdu is None and "MASK" in hdus else None
-    except FileNotFoundError as error:
-        raise FrameError(name, "missing", "there is no such file") from error
-    except (OSError, TypeError, ValueError, IndexError) as error:
-        raise FrameError(name, "damaged", f"cannot be read as FITS: {error}") from error
-    if mask is None or np.shape(mask) != image.shape:
-        return image, None
-    return image, np.asarray(mask)
-
-
-def _chosen(hdus: Any, hdu: int | str | None, name: str) -> Any:
-    """The HDU that was asked for, or the first that holds an image."""
-    if hdu is None:
-        for one in hdus:
-            if one.is_image and one.header.get("NAXIS", 0) >= 2:
-                return one
-        raise FrameError(name, "no-image", "has no HDU with an image")
-    try:
-        chosen = hdus[hdu]
-    except (KeyError, IndexError) as error:
-        message = f"has no HDU {hdu!r}; it has {len(hdus)}, numbered from 0"
-        raise FrameError(name, "no-image", message) from error
-    if not chosen.is_image or chosen.data is None:
-        raise FrameError(name, "no-image", f"HDU {hdu!r} holds no image")
-    return chosen
-
-
-def _plane(data: np.ndarray, name: str) -> np.ndarray:
-    """`data` without axes of length 1 in front."""
-    image = np.asarray(data)
-    while image.ndim > 2 and image.shape[0] == 1:
-        image = image[0]
-    if image.ndim != 2:
-        message = f"the image has shape {image.shape}, not (rows, columns)"
-        raise FrameError(name, "shape", message)
-    return image
-
-
-def _load(source: Source, hdu: int | str | None) -> tuple[np.ndarray, np.ndarray | None]:
-    if isinstance(source, str | os.PathLike):
-        return read_image(source, hdu)
-    if hdu is not None:
-        raise ArgumentError(f"hdu={hdu!r} is for a file; an array was given")
-    return np.asarray(source), None
 
 
 def _checked(image: np.ndarray, mask: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None]:
@@ -223,60 +168,8 @@ def _checked(image: np.ndarray, mask: np.ndarray | None) -> tuple[np.ndarray, np
     return image, mask
 
 
-def defined(values: np.ndarray) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """Where `values` are numbers, and small enough for sums and differences of them to be."""
-    if values.dtype.itemsize < 8:
-        return np.isfinite(values)
-    return np.abs(values) < 1e300
-
-
-def _averaged(image: np.ndarray, mask: np.ndarray | None, block: int) -> np.ndarray:
-    """Means of the good pixels of each block of `block` × `block`; NaN where there are none.
-
-    Blocks at the far edges may be smaller. Memory is that of a band of rows.
-    """
-    height = max(1, _BAND // (block * image.shape[1])) * block
-    bands = [slice(at, at + height) for at in range(0, image.shape[0], height)]
-    means = [
-        block_means(image[band], None if mask is None else mask[band], block) for band in bands
-    ]
-    return np.concatenate(means)
-
-
-def block_means(
-    values: np.ndarray, mask: np.ndarray | None, block: int, tall: int | None = None
-) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Means of the good pixels of each block of an image or of a band of it; NaN without any.
-
-    Parameters
-    ----------
-    values, mask : arrays (rows, columns)
-        As for `picture`; the blocks at their far edges may be smaller.
-    block : int
-        Columns of a block.
-    tall : int, optional
-        Rows of a block, where it has others.
-    """
-    down, right = (
-        np.arange(0, length, step)
-        for length, step in zip(values.shape, (tall or block, block), strict=True)
-    )
-    good = defined(values)
-    if mask is not None:
-        good &= mask == 0
-    kept = np.where(good, values, 0).astype(np.float64, copy=False)
-    counts, sums = (
-        np.add.reduceat(np.add.reduceat(each, down, axis=0), right, axis=1)
-        for each in (good.astype(np.int64), kept)
-    )
-    return np.divide(sums, counts, out=np.full(sums.shape, np.nan), where=counts > 0)
-
-
 def rendered(values: np.ndarray, percent: float, stretch: str) -> Image.Image:
     """A palette picture of `values`, NaN in a muted blue, the first row at the bottom."""
-    choose("stretch", stretch, STRETCHES)
-    if not 0 < percent <= 100:
-        raise ArgumentError(f"percent={percent} is not above 0 and at most 100")
     rows, columns = values.shape
     grey = np.full((rows, columns), _UNDEFINED, dtype=np.uint8)
     good = np.isfinite(values)
@@ -295,28 +188,11 @@ def has_undefined(picture: Image.Image) -> bool:
 
 def _stretched(values: np.ndarray, percent: float, stretch: str) -> np.ndarray:
     """`values` between 0 (black) and 1 (white); a constant image is a middle grey."""
-    from astropy.visualization import AsinhStretch, LinearStretch
-
     low, high = grey_limits(values, percent)
     if not high > low:
         return np.full(values.shape, 0.5)
     share = (np.clip(values, low, high) - low) / (high - low)
-    curve = AsinhStretch(0.1) if stretch == "asinh" else LinearStretch()
-    return np.asarray(curve(share))
-
-
-def grey_limits(values: np.ndarray, percent: float) -> tuple[float, float]:
-    """The values shown black and white."""
-    from astropy.visualization import PercentileInterval
-
-    # a bad row or a field of bright stars is often more than 1 % of a picture
-    distance = np.abs(values - np.median(values))
-    near = values[distance <= _OUTLIER * np.median(distance)]
-    for chosen, share in ((near, percent), (values, percent), (values, 100.0)):
-        low, high = PercentileInterval(share).get_limits(chosen)
-        if high > low:
-            break
-    return float(low), float(high)
+    return np.asarray(curve(stretch)(share))
 
 
 def _png(image: Image.Image) -> bytes:

@@ -119,6 +119,11 @@ def simulate_night(
         A value that cannot be used.
     OutputError
         `out` cannot be written, or holds files already.
+
+    Examples
+    --------
+    >>> night = daskcal.simulate_night("night", "lfc", size=(200, 300), n_bias=3)
+    >>> frames = daskcal.open_frames(night.folder, unit="adu")
     """
     model = CAMERAS[choose("camera", camera, CAMERAS)]
     geometry = model.geometry(_checked_size(size))

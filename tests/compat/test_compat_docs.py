@@ -12,7 +12,9 @@ import pytest
 import daskcal
 import daskcal.compat.ccdproc as compat
 
-PAGE = (Path(__file__).parents[2] / "docs" / "coming_from_ccdproc.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "howto" / "coming_from_ccdproc.md").read_text(
+    encoding="utf-8"
+)
 ROWS = re.findall(r"^\| `(\w+)` \| (yes|no) \| (.+) \|$", PAGE, flags=re.M)
 PUBLIC = {name for name in dir(ccdproc) if not name.startswith("_")}
 MODULES = {name for name in PUBLIC if inspect.ismodule(getattr(ccdproc, name))}

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from daskcal.calibration.dark import nearest_exposure
+from daskcal.errors import UnitError
 from daskcal.night.config import NightConfig
 from daskcal.night.effort import effort
 from daskcal.night.jobs import Jobs, plan_jobs
@@ -152,3 +153,22 @@ def test_a_plan_reads_no_pixel(raw: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr(assembled, "read_pixels", forbidden)
     assert "will be made" in str(plan_night(raw))
+
+
+def test_darks_that_may_be_biases_are_noted_with_the_rule_that_says_so(tmp_path: Path) -> None:
+    raw = small_night.make(tmp_path / "raw", bias=0, dark=0)
+    for i in range(3):
+        small_night.write(raw / f"zero_{i}.fits", "dark", 0.0, minute=i)
+    (note,) = (note for note in plan_night(raw).messages if "no exposure" in note)
+    assert note.startswith("3 darks have no exposure; if they are biases")
+    rule = {"when": "EXPTIME == 0", "imagetyp": "bias"}
+    assert all(word in note for pair in rule.items() for word in pair)
+    plan = plan_night(raw, NightConfig.model_validate({"classify": [rule]}))
+    assert [job.name for job in plan.jobs if job.kind == "bias"] == ["masters/bias.fits"]
+    assert not any("no exposure" in note for note in plan.messages)
+
+
+def test_a_frame_without_a_unit_is_named_with_what_to_do(tmp_path: Path) -> None:
+    raw = small_night.make(tmp_path / "raw", BUNIT=None)
+    with pytest.raises(UnitError, match=r"BUNIT.* --template.*\[instrument\] unit = \"adu\""):
+        plan_night(raw)

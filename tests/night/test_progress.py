@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 from daskcal.cli import main
 from daskcal.night.ledger import FrameEntry, Gate, Ledger, ProductEntry
+from daskcal.night.place import place_of
 from daskcal.night.progress import Bar, JsonLines, Lines, Pace, watch
 from daskcal.night.summary import summary
 
@@ -118,7 +119,7 @@ def test_one_screen() -> None:
         Gate("bias_level", "masters/bias.fits", 1.0, "pass"),
     )
     ledger = Ledger("1", frames=tuple(frames), products=products, gates=gates)
-    lines = summary(ledger, Path("out")).splitlines()
+    lines = summary(ledger, place_of("out")).splitlines()
     named = ", ".join(f"{i}.fits" for i in range(12))
     assert lines[0] == f"skipped: {named} and 38 more: clouds"
     assert lines[1] == "failed: bad_0.fits: reason 0"

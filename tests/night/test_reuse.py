@@ -21,9 +21,10 @@ import daskcal
 from daskcal.night.config import NightConfig
 from daskcal.night.jobs import Job
 from daskcal.night.journal import NAME as JOURNAL
-from daskcal.night.journal import Journal, read_before
+from daskcal.night.journal import read_before
 from daskcal.night.keys import planned_keys
 from daskcal.night.ledger import ProductEntry, read_ledger, says_the_same
+from daskcal.night.place import Folder, place_of
 from daskcal.night.plan import plan_night
 from daskcal.night.progress import Watch
 from daskcal.night.run import Run, reduce_night
@@ -440,7 +441,7 @@ def test_a_product_without_a_line_is_made_again(
 
     out = tmp_path / "out"
     with monkeypatch.context() as patch:
-        patch.setattr(Journal, "_append", full)
+        patch.setattr(Folder, "append", full)
         ledger = reduce_night(night, out)
     assert "No space left on device" in ledger.messages[-1]
     (out / "night.json").unlink()
@@ -459,21 +460,23 @@ def test_a_ledger_that_is_damaged_costs_time_only(night: Path, done: Path, out: 
 
 
 def test_nothing_was_there_before(tmp_path: Path) -> None:
-    before = read_before(tmp_path)
+    before = read_before(place_of(tmp_path))
     assert (before.products, before.ledger, before.interrupted) == ({}, None, False)
 
 
 def test_a_plan_says_what_would_be_made(night: Path, out: Path) -> None:
     from daskcal.night.reuse import look_ahead
 
-    assert look_ahead(plan_night(night), out) == ["nothing to do: 8 products are as they should be"]
-    assert look_ahead(plan_night(night), out / "elsewhere") == []
+    assert look_ahead(plan_night(night), place_of(out)) == [
+        "nothing to do: 8 products are as they should be"
+    ]
+    assert look_ahead(plan_night(night), place_of(out / "elsewhere")) == []
     os.unlink(out / SCIENCE[2])
-    assert look_ahead(plan_night(night), out) == [
+    assert look_ahead(plan_night(night), place_of(out)) == [
         "7 products are as they should be", f"{SCIENCE[2]}: its file is gone",
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("module", ["keys", "marks", "progress"])
+@pytest.mark.parametrize("module", ["keys", "progress"])
 def test_examples(module: str) -> None:
     assert doctest.testmod(importlib.import_module(f"daskcal.night.{module}")).failed == 0

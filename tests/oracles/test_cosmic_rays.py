@@ -1,6 +1,6 @@
 """Cosmic rays on simulated star fields: how many are found, and what is taken for one.
 
-``python tests/oracles/test_cosmic_rays.py`` prints the tables of docs/cosmic_rays.md.
+``python tests/oracles/test_cosmic_rays.py`` prints the tables of docs/howto/cosmic_rays.md.
 """
 
 from __future__ import annotations
@@ -146,7 +146,9 @@ def table(fwhm: float) -> str:
 
 def page(fwhm: float) -> dict[str, list[float]]:
     """The rows of one of the page's tables."""
-    text = (Path(__file__).parents[2] / "docs" / "cosmic_rays.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[2] / "docs" / "howto" / "cosmic_rays.md").read_text(
+        encoding="utf-8"
+    )
     part = text.split(f"Stars of {fwhm:g} pixels")[1].split("Stars of")[0]
     rows = [line.strip("| ").split(" | ") for line in part.splitlines() if line.startswith("| `")]
     return {name.strip("`"): [float(cell) for cell in cells] for name, *cells in rows}

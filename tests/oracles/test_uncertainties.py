@@ -1,6 +1,6 @@
 """Uncertainties are honest: rms(combined - truth) / rms(σ) over simulated stacks of normal noise.
 
-``python tests/oracles/test_uncertainties.py`` prints the tables of docs/uncertainties.md.
+``python tests/oracles/test_uncertainties.py`` prints the tables of explanation/uncertainties.md.
 """
 
 from __future__ import annotations
@@ -96,7 +96,9 @@ def test_minmax_of_any_number(
 
 def page(propagated: bool) -> dict[str, dict[int, float]]:
     """The figures of one of the page's tables, by name and number of frames."""
-    text = (Path(__file__).parents[2] / "docs" / "uncertainties.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[2] / "docs" / "explanation" / "uncertainties.md").read_text(
+        encoding="utf-8"
+    )
     part = text.split("From the scatter:")[0 if propagated else 1]
     rows = [line.strip("| ").split(" | ") for line in part.splitlines() if line.startswith("| ")]
     sizes = [int(n) for n in rows[0][1:]]

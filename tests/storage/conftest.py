@@ -10,6 +10,9 @@ import shutil
 import signal
 import socket
 import subprocess
+import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +22,10 @@ import pytest
 
 _NEEDED = ("radosgw", "radosgw-admin", "ceph", "ceph-mon", "ceph-osd", "monmaptool")
 _REQUEST = re.compile(r'"([A-Z]+) /(\S+) HTTP/1\.1" (\d+) (\d+) ')
+_BEGUN, _ENDED = "= starting new request ", " beast: 0x"
+_MARKER = "marker-of-these-tests-"
+_LATE = 60.0  # s
+_numbers = itertools.count()
 
 
 @dataclass(frozen=True)
@@ -40,20 +47,40 @@ class Server:
     seen: int = field(default=0)
 
     def requests(self) -> list[Request]:
-        """What was asked of it since this was last called."""
-        with self.log.open() as file:
-            file.seek(self.seen)
-            text = file.read()
-            self.seen = file.tell()
-        found = _REQUEST.findall(text)
+        """What was asked of it since this was last called.
+
+        A request's line may come after its answer. That it was begun is in the log before, though:
+        once the line of a request of our own is there, so are the beginnings of all before it, and
+        the log is whole when each that was begun has ended.
+        """
+        marker = f"{_MARKER}{next(_numbers)}"
+        with contextlib.suppress(urllib.error.HTTPError):  # nothing is there, which is an answer
+            urllib.request.urlopen(f"{self.endpoint}/{marker}", timeout=_LATE).close()
+        until = time.monotonic() + _LATE
+        while not _is_whole(text := self._since(), marker):
+            assert time.monotonic() < until, f"the log lacks requests after {_LATE:g} s: {self.log}"
+            time.sleep(0.01)
+        self.seen += len(text)
         return [
             Request(method, target, int(status), int(sent))
-            for method, target, status, sent in found
+            for method, target, status, sent in _REQUEST.findall(text.decode())
+            if not target.startswith(_MARKER)
         ]
+
+    def _since(self) -> bytes:
+        with self.log.open("rb") as file:
+            file.seek(self.seen)
+            text = file.read()
+        return text[: text.rfind(b"\n") + 1]
 
     def gets(self) -> list[Request]:
         """Objects, or ranges of them, that it sent; not listings."""
         return [r for r in self.requests() if r.method == "GET" and "?" not in r.target]
+
+
+def _is_whole(text: bytes, marker: str) -> bool:
+    log = text.decode()
+    return f"/{marker} " in log and log.count(_BEGUN) == log.count(_ENDED)
 
 
 @pytest.fixture(scope="session")
@@ -93,9 +120,6 @@ def credentials(server: Server, user: str = "test") -> dict[str, str]:
         "AWS_ENDPOINT_URL": server.endpoint,
         "AWS_EC2_METADATA_DISABLED": "true",
     }
-
-
-_numbers = itertools.count()
 
 
 @pytest.fixture

@@ -43,6 +43,7 @@ memstore device bytes = 4294967296
 [client.rgw.a]
 rgw data = $folder/rgw
 rgw frontends = beast endpoint=127.0.0.1:$port
+debug rgw = 1/5
 rgw enable usage log = false
 rgw run sync thread = false
 rgw thread pool size = 32

@@ -5,12 +5,14 @@ from __future__ import annotations
 import gzip
 import threading
 from collections.abc import Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
 
 import fsspec
 import numpy as np
 import pytest
+import small_night
 import xarray as xr
 from astropy.io import fits
 from click.testing import CliRunner
@@ -18,7 +20,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 import daskcal
 from daskcal.cli import main
-from daskcal.errors import ArgumentError, DaskcalWarning, FrameError
+from daskcal.errors import ArgumentError, DaskcalWarning, FrameError, OutputError
 from daskcal.fits import read_pixels, scan
 from daskcal.fits.files import find_files
 from daskcal.fits.urls import absolute, common_folder, is_url
@@ -150,13 +152,57 @@ def test_the_command_line_takes_urls(store: MemoryFileSystem, tmp_path: Path) ->
     assert (fits.getdata(out) == IMAGE + 1).all()
 
 
-def test_a_night_or_a_combination_is_not_written_to_a_url(store: MemoryFileSystem) -> None:
+def test_marks_masks_and_products_behind_urls(store: MemoryFileSystem, tmp_path: Path) -> None:
+    """Products are those of a night whose marks and mask of bad pixels lie on this machine; they
+    tell what they were made of, and are made again."""
+    raw = small_night.make(tmp_path / "raw", bias=3, dark=2, flat=2, science=1)
+    store.put(str(raw), "/raw", recursive=True)
+    mask = "# bad\n3 5 2 9\n"
+    (tmp_path / "bad.txt").write_text(mask)
+    store.pipe_file("/bad.txt", mask.encode())
+    config, found = tmp_path / "night.toml", []
+    for base in (f"{tmp_path}/", "memory://"):
+        config.write_text(f'[mask]\nbad_pixels = "{base}bad.txt"\n')
+        (marks,) = daskcal.mark_bad(f"{base}raw/bias_1.fits", "light leak")
+        assert str(marks) == f"{base}raw/daskcal-marks.json"
+        daskcal.mark_bad(f"{base}raw/flat_V_0.fits", "clouds", output=f"{base}out")
+        daskcal.unmark_bad(f"{base}raw/flat_V_0.fits", output=f"{base}out")
+        found.append(daskcal.reduce_night(f"{base}raw", f"{base}out", config))
+    here, there = found
+    assert [p.checksum for p in there.products] == [p.checksum for p in here.products]
+    assert [f.reason for f in there.frames] == [f.reason for f in here.frames]
+    assert "marked bad: light leak" in {f.reason for f in there.frames}
+
+    product = "memory://out/science/m67_V_0.fits"
+    words = ("bias_0.fits", "flat_V_1.fits", "frame m67_V_0.fits", "masters/bias.fits sha256")
+    assert all(word in str(daskcal.why(product)) for word in words)
+    store.rm_file("/out/masters/bias.fits")
+    again = daskcal.rerun(product)
+    assert (again.equal, again.remade) == (True, ("masters/bias.fits",))
+
+    daskcal.unmark_bad("memory://raw/bias_1.fits")
+    assert not store.exists("/raw/daskcal-marks.json")
+
+
+def test_a_library_is_not_behind_a_url(store: MemoryFileSystem) -> None:
     store.pipe_file("/night/b.fits", content())
-    for words in (["reduce", "memory://night"], ["combine", "memory://night/b.fits"]):
-        done = CliRunner().invoke(main, [*words, "-o", "memory://out/bias.fits"])
-        assert done.exit_code == 2
-        assert "memory://out/bias.fits is a URL" in done.output
+    words = ["reduce", "memory://night", "-o", "memory://out", "--library", "memory://library"]
+    done = CliRunner().invoke(main, words)
+    assert (done.exit_code, "memory://library is a URL" in done.output) == (2, True)
     assert not store.exists("/out")
+
+
+def test_a_web_server_is_not_written_to(tmp_path: Path) -> None:
+    class Server(SimpleHTTPRequestHandler):
+        def log_message(self, *_: Any) -> None:
+            """Not into the tests' output."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Server) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/out"
+        with pytest.raises(OutputError, match=f"{url} cannot be written"):
+            daskcal.reduce_night(tmp_path, url)
+        server.shutdown()
 
 
 @pytest.mark.parametrize(

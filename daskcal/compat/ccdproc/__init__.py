@@ -3,7 +3,7 @@
 The functions take and return `astropy.nddata.CCDData` as ccdproc 2.5's do. Stacks are combined by
 daskcal's compiled loops, from files in bands of rows that fit the memory limit; steps on a single
 image are arithmetic of `CCDData`, which is what ccdproc does. Docstrings say where the numbers
-differ on purpose; ``docs/coming_from_ccdproc.md`` has each call beside daskcal's own.
+differ on purpose; ``docs/howto/coming_from_ccdproc.md`` has each call beside daskcal's own.
 """
 
 from __future__ import annotations

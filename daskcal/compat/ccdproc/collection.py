@@ -51,8 +51,8 @@ class ImageFileCollection:
 
     Examples
     --------
-    >>> night = ImageFileCollection("raw")                                   # doctest: +SKIP
-    >>> night.files_filtered(imagetyp="dark", exptime=300, include_path=True)  # doctest: +SKIP
+    >>> night = ImageFileCollection("raw")
+    >>> darks = night.files_filtered(imagetyp="dark", exptime=300, include_path=True)
     """
 
     @strict_keywords

@@ -127,7 +127,7 @@ def combine(
 
     Examples
     --------
-    >>> bias = combine(files, method="average", sigma_clip=True,           # doctest: +SKIP
+    >>> bias = combine(files, method="average", sigma_clip=True,
     ...                sigma_clip_func=np.ma.median, sigma_clip_dev_func=mad_std, mem_limit=350e6)
     """
     refuse_unknown("combine()", ccdkwargs, KEYWORDS + READER)
@@ -240,9 +240,9 @@ class Combiner:
 
     Examples
     --------
-    >>> combiner = Combiner(biases)                                            # doctest: +SKIP
-    >>> combiner.sigma_clipping(low_thresh=5, high_thresh=5, func="median")    # doctest: +SKIP
-    >>> bias = combiner.average_combine()                                      # doctest: +SKIP
+    >>> combiner = Combiner(biases)
+    >>> combiner.sigma_clipping(low_thresh=5, high_thresh=5, func="median")
+    >>> bias = combiner.average_combine()
     """
 
     @strict_keywords

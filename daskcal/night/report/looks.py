@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import html
@@ -10,14 +11,15 @@ import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from os import cpu_count, stat_result
-from pathlib import Path
+from os import cpu_count
 
 from pydantic import TypeAdapter, ValidationError
 
 from daskcal.errors import DaskcalError
 from daskcal.fits.checksum import file_checksum
+from daskcal.fits.whole import at_hand, read_whole
 from daskcal.night.ledger import ProductEntry
+from daskcal.night.place import Place
 from daskcal.night.report.pixels import Look, look_at
 
 _FORM = 1  # of what the page remembers; another one is not read
@@ -37,21 +39,21 @@ class Seen:
     memory: str = ""  # for the next page
 
 
-def see(folder: Path, products: Sequence[ProductEntry], longest: int) -> list[Seen]:
+def see(place: Place, products: Sequence[ProductEntry], longest: int) -> list[Seen]:
     """Look at products, several at a time.
 
     A product of which the page in ``report/`` has a picture is not read again, unless it changed.
 
     Parameters
     ----------
-    folder : Path
-        The output folder.
+    place : Place
+        The output.
     products : sequence of ProductEntry
         Those that were made.
     longest : int
         Side of their pictures.
     """
-    eyes = _Eyes(folder, longest, _earlier(folder), _changed(folder / "night.json"))
+    eyes = _Eyes(place, longest, _earlier(place), _changed(place, "night.json"))
     with ThreadPoolExecutor(min(8, cpu_count() or 1), "daskcal-report") as pool:
         return list(pool.map(eyes.see, products))
 
@@ -60,38 +62,45 @@ def see(folder: Path, products: Sequence[ProductEntry], longest: int) -> list[Se
 class _Eyes:
     """How products are looked at: where, how large, and what is known already."""
 
-    folder: Path
+    place: Place
     longest: int
     earlier: tuple[int, Mapping[str, Look]]
     ledger: int  # when it was written, nanoseconds
 
     def see(self, product: ProductEntry) -> Seen:
         """One product; one that cannot be shown costs its picture, never the page."""
-        path, key = self.folder / product.name, self._key(product)
+        path, key = self.place.at(product.name), self._key(product)
         page, known = self.earlier
         try:
-            status = (path / "zarr.json" if path.suffix == ".zarr" else path).stat()
-            if trouble := self._trouble(path, product, status):
+            store = product.name.endswith(".zarr")
+            size, written = self.place.changed(product.name + ("/zarr.json" if store else ""))
+            if not store and (trouble := self._trouble(path, product, size, written)):
                 return Seen(None, trouble)
-            kept = known.get(key) if status.st_mtime_ns < page else None
-            look = kept or look_at(path, self.longest)
+            kept = known.get(key) if written < page else None
+            look = kept or self._look(path)
         except FileNotFoundError:
             return Seen(None, "it is not there any more: removed or renamed since it was made")
         except (DaskcalError, OSError, ValueError) as error:
             return Seen(None, str(error))
         return Seen(look, memory=_remembered(key, look) if key else "")
 
-    def _trouble(self, path: Path, product: ProductEntry, status: stat_result) -> str:
+    def _look(self, path: str) -> Look:
+        if path.endswith(".zarr"):
+            return look_at(path, self.longest)
+        with at_hand(path) as here:
+            return look_at(here, self.longest)
+
+    def _trouble(self, path: str, product: ProductEntry, size: int, written: int) -> str:
         """How a file differs from what the ledger says; "" where it does not."""
-        if path.suffix == ".zarr" or not product.size:
+        if not product.size:
             return ""
-        if status.st_size != product.size:
+        if size != product.size:
             return (
-                f"it is {status.st_size} bytes, and was {product.size} when it was made: damaged "
+                f"it is {size} bytes, and was {product.size} when it was made: damaged "
                 "or replaced since"
             )
-        touched = self.ledger and status.st_mtime_ns > self.ledger
-        if touched and product.checksum and file_checksum(str(path)) != product.checksum:
+        touched = self.ledger and written > self.ledger
+        if touched and product.checksum and file_checksum(path) != product.checksum:
             return "its content is not what was made: damaged or replaced since"
         return ""
 
@@ -103,16 +112,18 @@ class _Eyes:
         return hashlib.sha256(told.encode("utf-8", "backslashreplace")).hexdigest()[:24]
 
 
-def _changed(path: Path) -> int:
+def _changed(place: Place, name: str) -> int:
     """When a file was written, in nanoseconds; 0 where there is none."""
-    return path.stat().st_mtime_ns if path.is_file() else 0
+    with contextlib.suppress(OSError):
+        return place.changed(name)[1]
+    return 0
 
 
-def _earlier(folder: Path) -> tuple[int, dict[str, Look]]:
+def _earlier(place: Place) -> tuple[int, dict[str, Look]]:
     """When the page before was written, and the looks that it remembers, by key."""
-    page = folder / "report" / "index.html"
+    page = "report/index.html"
     try:
-        text, written = page.read_text("utf-8"), _changed(page)
+        text, written = read_whole(place.at(page)).decode("utf-8"), _changed(place, page)
     except (OSError, ValueError):
         return 0, {}
     looks = {}

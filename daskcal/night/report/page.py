@@ -13,8 +13,9 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
-from daskcal.atomic import write_atomically
-from daskcal.night.ledger import VERDICTS, Choice, FrameEntry, Ledger, ProductEntry
+from daskcal.fits.whole import write_whole
+from daskcal.night.ledger import VERDICTS, AnyPath, Choice, FrameEntry, Ledger, ProductEntry
+from daskcal.night.place import Place, place_of
 from daskcal.night.report import gates, words
 from daskcal.night.report.book import Book
 from daskcal.night.report.cards import Card, Shared, cards, link
@@ -82,7 +83,7 @@ class Section:
         return sum(len(group.cards) for group in self.groups)
 
 
-def write_report(folder: str | Path, ledger: Ledger) -> Path:
+def write_report(folder: AnyPath, ledger: Ledger) -> AnyPath:
     """Write ``report/index.html`` below the output folder, whole or not at all.
 
     The page needs nothing but itself: no network, no scripts, pictures inside. It remembers what
@@ -91,8 +92,8 @@ def write_report(folder: str | Path, ledger: Ledger) -> Path:
     Parameters
     ----------
     folder : path
-        The output folder, with the products that `ledger` names; one that is missing or damaged
-        is said in the page.
+        The output folder, or its URL, with the products that `ledger` names; one that is missing
+        or damaged is said in the page.
     ledger : Ledger
 
     Raises
@@ -100,9 +101,11 @@ def write_report(folder: str | Path, ledger: Ledger) -> Path:
     OutputError
         Where the page cannot be written.
     """
-    folder = Path(folder)
-    page = _template().render(_content(folder, ledger))
-    return write_atomically(folder / "report" / "index.html", page.encode("utf-8", "replace"))
+    place = place_of(folder)
+    page = _template().render(_content(place, ledger))
+    path = place.at("report/index.html")
+    write_whole(path, page.encode("utf-8", "replace"))
+    return path if isinstance(folder, str) else Path(path)
 
 
 @functools.cache
@@ -129,20 +132,20 @@ def _shown(value: Any) -> Any:
     return value if isinstance(value, Markup) or not isinstance(value, str) else printable(value)
 
 
-def _content(folder: Path, ledger: Ledger) -> dict[str, object]:
+def _content(place: Place, ledger: Ledger) -> dict[str, object]:
     """All that the template shows."""
     book = Book(ledger)
     made = [p for p in ledger.products if p.status == "made" and p.kind != "calibrated"]
     shown = _chosen(book, made)
     shared = Shared(shown)
-    seen = see(folder, shown, picture_size(len(shown)))
+    seen = see(place, shown, picture_size(len(shown)))
     every = cards(book, shown, seen, shared)
     verdict, sentence = _VERDICTS[ledger.exit_status()]
     charts = gates.charts(book)
     left_out = [frame for frame in ledger.frames if frame.status != "used"]
     used = [frame for frame in ledger.frames if frame.status == "used"]
     return {
-        "name": folder.resolve().name,
+        "name": Path(str(place)).resolve().name,
         "ledger": ledger,
         "counts": ledger.counts(),
         "verdict": verdict,

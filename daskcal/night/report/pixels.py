@@ -7,7 +7,6 @@ import io
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,12 +78,13 @@ class Look:
     masked: Mapping[str, float]
 
 
-def look_at(path: Path, longest: int) -> Look:
+def look_at(path: str, longest: int) -> Look:
     """Look at a product: a FITS file, or a Zarr store, whose frames come on one sheet.
 
     Parameters
     ----------
-    path : Path
+    path : str
+        Of a store it may be the URL.
     longest : int
         Side of the picture.
 
@@ -93,11 +93,12 @@ def look_at(path: Path, longest: int) -> Look:
     FrameError
         It is missing, damaged, or holds no image.
     """
-    return _look_at_store(path, longest) if path.suffix == ".zarr" else _look_at_file(path, longest)
+    store = path.endswith(".zarr")
+    return _look_at_store(path, longest) if store else _look_at_file(path, longest)
 
 
-def _look_at_file(path: Path, longest: int) -> Look:
-    image, planes = product_planes(str(path), "MASK")
+def _look_at_file(path: str, longest: int) -> Look:
+    image, planes = product_planes(path, "MASK")
     source = image.source
     mask = planes["MASK"].source if planes else None
     rows, columns = source.shape
@@ -114,7 +115,7 @@ def _look_at_file(path: Path, longest: int) -> Look:
     )  # fmt: skip
 
 
-def _look_at_store(path: Path, longest: int) -> Look:
+def _look_at_store(path: str, longest: int) -> Look:
     from daskcal.zarr import open_zarr
 
     frames = open_zarr(path)

@@ -1,0 +1,143 @@
+"""Many frames, each to a FITS file of its own: masters are prepared once, files overlap."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import dask.threaded
+import numpy as np
+from dask.base import get_scheduler
+from dask.callbacks import Callback
+from dask.local import get_sync
+from numpy.typing import NDArray
+
+from daskcal.fits.upload import refuse_existing, uploaded
+from daskcal.fits.urls import is_url
+from daskcal.fits.write import Plane, Written, write_bands
+from daskcal.frames.block import Block
+from daskcal.frames.memory import SLACK, budget
+from daskcal.frames.one_by_one import OneByOne
+from daskcal.frames.stack import Stack
+from daskcal.temporaries import discard_temporaries, give_up
+
+Pixels = Sequence[NDArray[Any]]
+Heads = Callable[[int], list[Plane]]
+T = TypeVar("T")
+WAITING = 2  # files that are flushed and read again while others are computed
+_EACH = 32 << 20  # bytes that a file takes in the making, whatever its size
+
+
+def threads_compute() -> bool:
+    """Whether Dask's active scheduler is threads of this process, and nobody looks at its tasks."""
+    return get_scheduler() in (None, dask.threaded.get, get_sync) and not Callback.active
+
+
+@dataclass(frozen=True, eq=False)
+class FrameFiles:
+    """Frames that can be written one by one.
+
+    Attributes
+    ----------
+    frames : OneByOne
+    heads : callable
+        The planes of a frame by its position; their data say types and shape only.
+    overwrite : bool
+    compress : {"none", "rice"}
+    """
+
+    frames: OneByOne
+    heads: Heads
+    overwrite: bool
+    compress: str
+
+    @classmethod
+    def of(
+        cls,
+        stack: Stack,
+        heads: Heads,
+        *,
+        overwrite: bool,
+        compress: str,
+        at_once: int,
+        scheduler: str | None = None,
+    ) -> FrameFiles | None:
+        """None where these frames need a graph: little memory, or pixels of the user's own."""
+        room = SLACK * budget() - at_once * _EACH
+        frames = OneByOne.of(stack, room, scheduler)
+        return None if frames is None else cls(frames, heads, overwrite, compress)
+
+    def write(
+        self, frame: int, path: Path | str, seen: Callable[[slice, Pixels], None] | None = None
+    ) -> Written:
+        """Write one, here or to a URL; `seen` is shown rows and their pixels on the way."""
+        planes = self.heads(frame)
+
+        def bands() -> Iterator[tuple[slice, Pixels]]:
+            for rows, block in self.frames.walk(frame):
+                pixels = [_pixels(plane.name, block) for plane in planes]
+                if seen is not None:
+                    seen(rows, pixels)
+                yield rows, pixels
+
+        def write(file: Path) -> Written:
+            overwrite, compress = self.overwrite, self.compress
+            return write_bands(file, planes, bands(), overwrite=overwrite, compress=compress)
+
+        if not is_url(path):
+            return write(Path(path))
+        refuse_existing(str(path), self.overwrite)
+        return uploaded(str(path), write, overwrite=self.overwrite)
+
+    def write_all(self, paths: Sequence[Path | str], at_once: int) -> list[Written]:
+        """Write all, some `at_once`; the first failure ends it."""
+        discard_temporaries(*(path for path in paths if not is_url(path)))
+        todo = [partial(self.write, i, path) for i, path in enumerate(paths)]
+        with given_up(paths):
+            return list(in_order(todo, at_once))
+
+
+def in_order(todo: Sequence[Callable[[], T]], at_once: int) -> Iterator[T]:
+    """What calls return, in their order, as many `at_once` in threads, few of them ahead."""
+    with ThreadPoolExecutor(at_once) as pool, contextlib.ExitStack() as stack:
+        stack.callback(pool.shutdown, wait=False, cancel_futures=True)
+        running: deque[Future[T]] = deque()
+        for call in todo:
+            if len(running) == 2 * at_once:
+                yield running.popleft().result()
+            running.append(pool.submit(call))
+        while running:
+            yield running.popleft().result()
+
+
+@contextlib.contextmanager
+def given_up(paths: Sequence[Path | str]) -> Iterator[None]:
+    """Nothing of unfinished files is left where writing fails."""
+    try:
+        yield
+    except BaseException:
+        give_up(*paths)
+        raise
+
+
+def deviation(*variances: NDArray[Any]) -> NDArray[np.float32]:
+    """Standard deviation of the sum of independent parts."""
+    total = variances[0] if len(variances) == 1 else np.add(*variances)
+    with np.errstate(invalid="ignore"):  # NaN stays NaN
+        return np.sqrt(total).astype(np.float32, copy=False)
+
+
+def _pixels(plane: str, block: Block) -> NDArray[Any]:
+    """A plane of a product, of a block of one frame."""
+    if plane == "MASK":
+        return np.zeros(block.section.shape, np.uint16) if block.mask is None else block.mask[0]
+    if plane == "UNCERT":
+        parts = (part for part in (block.variance, block.variance_shared) if part is not None)
+        return deviation(*(part[0] for part in parts))
+    return block.image[0].astype(np.float32, copy=False)
