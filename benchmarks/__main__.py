@@ -11,6 +11,7 @@ from pathlib import Path
 
 import click
 
+from benchmarks import costs
 from benchmarks.bench import Bench
 from benchmarks.machine import describe, keep_to_two_cores
 from benchmarks.rows import GROUPS, IDS
@@ -23,7 +24,8 @@ from benchmarks.workers import BenchmarkError, tail_of_log
 @click.option("--quick", is_flag=True, help="Small and once: prints tables, writes none.")
 @click.option("--work", metavar="FOLDER", help="Where frames are made, up to 4 GB; removed after.")
 def main(wanted: str | None, quick: bool, work: str | None) -> None:
-    """Measure daskcal beside its peers and the machine's limits; refresh benchmarks/README.md."""
+    """Measure daskcal beside its peers and the machine's limits; refresh benchmarks/README.md and
+    the costs in docs/howto/deploy.md."""
     ids = _chosen(wanted)
     keep_to_two_cores()
     folder = Path(tempfile.mkdtemp(prefix="daskcal-benchmarks-", dir=work)).absolute()
@@ -42,6 +44,7 @@ def main(wanted: str | None, quick: bool, work: str | None) -> None:
         click.echo(markdown(rows))
     else:
         refresh(rows, IDS)
+        costs.refresh()
     for failure in failures:
         click.echo(f"Error: {failure}", err=True)
     sys.exit(1 if failures else 0)

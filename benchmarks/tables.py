@@ -119,9 +119,9 @@ def markdown(rows: Sequence[Row]) -> str:
     """The whole of what a run writes."""
     columns = ("row", "work, 2 cores", "target", "measured", "reached")
     lines = [(f"[{row.id}](#{row.id})", *t.words()) for row in rows for t in row.targets]
-    parts = ["## Targets", "", _table(columns, lines)]
+    parts = ["## Targets", "", table(columns, lines)]
     for row in rows:
-        parts += ["", f"## {row.id}", "", row.title, "", _table(row.columns, row.lines)]
+        parts += ["", f"## {row.id}", "", row.title, "", table(row.columns, row.lines)]
         for remark in row.remarks:
             parts += ["", remark]
     parts += ["", "## The machine and the versions", ""]
@@ -131,24 +131,25 @@ def markdown(rows: Sequence[Row]) -> str:
     for machine, ids in machines.items():
         if len(machines) > 1:
             parts += [f"For {', '.join(ids)}:", ""]
-        parts += [_table(("", ""), machine), ""]
+        parts += [table(("", ""), machine), ""]
     return "\n".join(parts).rstrip() + "\n"
 
 
-def _table(columns: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+def table(columns: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    """A table of Markdown; columns of numbers to the right."""
     numeric = ["---:" if column not in _WORDS and i else "---" for i, column in enumerate(columns)]
     rows = [columns, numeric, *lines]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |"
                      for row in rows)  # fmt: skip
 
 
-_WORDS = ("", "work, 2 cores", "reached", "works on", "note")
+_WORDS = ("", "work, 2 cores", "reached", "works on", "note", "planes")
 
 
 def refresh(rows: Sequence[Row], order: Sequence[str], folder: Path = HERE) -> None:
     """Put rows in the place of those measured before, and write the tables into the README."""
     store = folder / "results.json"
-    known = {row.id: row for row in _load(store)} | {row.id: row for row in rows}
+    known = {row.id: row for row in load(store)} | {row.id: row for row in rows}
     kept = [known[id_] for id_ in order if id_ in known]
     store.write_text(json.dumps([asdict(row) for row in kept], indent=1, ensure_ascii=False) + "\n")
     readme = folder / "README.md"
@@ -157,7 +158,8 @@ def refresh(rows: Sequence[Row], order: Sequence[str], folder: Path = HERE) -> N
     readme.write_text(f"{head}{BEGIN}\n\n{markdown(kept)}\n{END}{tail}")
 
 
-def _load(store: Path) -> list[Row]:
+def load(store: Path) -> list[Row]:
+    """The rows that were kept."""
     if not store.exists():
         return []
     return [_row(found) for found in json.loads(store.read_text())]

@@ -96,6 +96,8 @@ def cluster(
     with contextlib.ExitStack() as stack:
         before = dask.config.get("scheduler", None)  # which a client that fails does not put back
         stack.enter_context(dask.config.set(scheduler=before))
+        log = logging.getLogger("distributed.client")
+        stack.callback(log.setLevel, log.level)
         if workers is not None:
             client = stack.enter_context(_own_workers(_count(workers)))
         elif slurm is not None:
@@ -112,6 +114,7 @@ def cluster(
             lost = watch.lost or _closed(client)
             if not lost:
                 raise
+            log.setLevel(logging.CRITICAL)  # it tells how it fails to connect again, at length
             raise ClusterError(f"{lost}; what is complete stays: run the same again") from error
 
 

@@ -14,6 +14,17 @@ from daskcal.night.template import template
 
 REPOSITORY = Path(__file__).parents[1]
 READMES = ("deploy/*/README.md", "benchmarks/README.md")
+ORDER = (  # in which they are read; others follow
+    "first_night",
+    "combine_biases",
+    "combine_darks",
+    "calibrate_flats",
+    "combine_flats",
+    "reduce_science",
+    "plan_and_remake",
+    "cluster_and_zarr",
+    "real_frames",
+)
 NOTEBOOKS = """\
 # Notebooks
 
@@ -41,12 +52,18 @@ def write(site: Path) -> None:
             text = re.sub(r"\[([^]]+)\]\((?!http|#)[^)]*\)", r"\1", page.read_text("utf-8"))
             copy.write_text("---\norphan: true\n---\n" + text, encoding="utf-8")
     shutil.copytree(REPOSITORY / "notebooks" / "pictures", site / "notebooks" / "pictures")
-    found = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
+    found = sorted((REPOSITORY / "notebooks").glob("*.ipynb"), key=place)
     for notebook in found:
         shown = as_shown(json.loads(notebook.read_text(encoding="utf-8")))
         (site / "notebooks" / notebook.name).write_text(json.dumps(shown), encoding="utf-8")
     index = NOTEBOOKS + "".join(f"{notebook.stem}\n" for notebook in found) + "```\n"
     (site / "notebooks" / "index.md").write_text(index, encoding="utf-8")
+
+
+def place(notebook: Path) -> tuple[int, str]:
+    """Where a notebook stands among the others."""
+    name = notebook.stem
+    return (ORDER.index(name) if name in ORDER else len(ORDER), name)
 
 
 def as_shown(notebook: dict[str, Any]) -> dict[str, Any]:

@@ -141,7 +141,8 @@ def _small(picture: str) -> str:
     """A picture in fewer colours."""
     found = Image.open(io.BytesIO(base64.b64decode(picture))).convert("RGB")
     png = io.BytesIO()
-    found.quantize(_COLOURS, dither=Image.Dither.NONE).save(png, "PNG", optimize=True)
+    rare = Image.Quantize.MAXCOVERAGE  # keeps them: the blue of masked pixels is one
+    found.quantize(_COLOURS, method=rare, dither=Image.Dither.NONE).save(png, "PNG", optimize=True)
     return base64.b64encode(png.getvalue()).decode() + "\n"
 
 

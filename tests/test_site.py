@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,9 @@ from astropy.io import fits
 import daskcal
 
 TESTS = Path(__file__).parent
-DOCS = TESTS.parent / "docs"
+ROOT = TESTS.parent
+DOCS = ROOT / "docs"
+KINDS = ("tutorial", "howto", "reference", "explanation")
 PAGES = {  # of the reference, and the module whose public names they have
     "python.rst": "daskcal",
     "plot.rst": "daskcal.plot",
@@ -36,7 +40,7 @@ def listed(page: str) -> set[str]:
     for line in text_of(f"reference/{page}").splitlines():
         if found := re.match(r"\.\. currentmodule:: (\S+)", line):
             module = found[1]
-        elif found := re.match(r"(?: {3}|\.\. auto\w+:: )([A-Za-z_][\w.]*)$", line):
+        elif found := re.match(r"(?: {3}|\.\. (?:auto\w+|data):: )([A-Za-z_][\w.]*)$", line):
             names.add(f"{module}.{found[1]}")
     return names
 
@@ -107,10 +111,19 @@ def test_the_output_page_has_what_reduce_writes(tmp_path: Path) -> None:
     assert not [f.name for f in dataclasses.fields(Ledger) if f"`{f.name}`" not in text]
 
 
-def test_links_between_pages_lead_somewhere() -> None:
-    for page in (DOCS / "index.md", *DOCS.glob("*/*.md")):
-        if page.parent.name in ("notebooks", "repository"):
-            continue
-        for link in re.findall(r"\]\((?!https?:)([^)#\s]+)", page.read_text(encoding="utf-8")):
+def texts() -> Iterator[tuple[Path, str]]:
+    """Pages, READMEs and notebooks, with their text."""
+    for pattern in ("README.md", "docs/*.md", *(f"docs/{kind}/*.md" for kind in KINDS)):
+        for page in ROOT.glob(pattern):
+            yield page, page.read_text(encoding="utf-8")
+    for page in ROOT.glob("notebooks/*.ipynb"):
+        cells = json.loads(page.read_text(encoding="utf-8"))["cells"]
+        told = ("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+        yield page, "\n".join(told)
+
+
+def test_links_lead_somewhere() -> None:
+    for page, text in texts():
+        for link in re.findall(r"\]\((?!https?:|attachment:)([^)#\s]+)", text):
             built = link.replace("notebooks/index.md", "conf.py")  # an index made by conf.py
             assert (page.parent / built).exists(), f"{page.name}: {link}"

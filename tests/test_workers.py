@@ -298,7 +298,7 @@ def test_a_worker_that_comes_back_goes_on():
             assert future.result() == 8
 
 
-def test_the_scheduler_is_lost():
+def test_the_scheduler_is_lost(caplog):
     limits = {"distributed.comm.timeouts.connect": "2s", "distributed.comm.retry.count": 0}
     with (
         dask.config.set(limits),
@@ -308,6 +308,7 @@ def test_the_scheduler_is_lost():
         daskcal.cluster(scheduler=address, wait=3) as client,
     ):
         lose(process, client)
+    assert [one.message for one in caplog.records if one.levelname == "ERROR"] == []
 
 
 # --- TLS ------------------------------------------------------------------------------------------

@@ -40,6 +40,24 @@ def read_whole(path: str | os.PathLike[str]) -> bytes:
         raise FileNotFoundError(errno.ENOENT, "there is no such file", there) from error
 
 
+def is_file(path: str | os.PathLike[str]) -> bool:
+    """Whether there is a file.
+
+    Raises
+    ------
+    FrameError
+        A store does not say.
+    """
+    if not is_url(path):
+        return os.path.isfile(path)
+    from daskcal.fits.objects import object_stamp
+
+    with contextlib.suppress(FileNotFoundError):
+        object_stamp(os.fspath(path))
+        return True
+    return False
+
+
 def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
     """Put a file there, whole or not at all; its folder is made where it is missing.
 

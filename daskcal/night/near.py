@@ -15,6 +15,8 @@ from daskcal.errors import ArgumentError, ConfigError, FrameError
 from daskcal.fits import Frame, scan
 from daskcal.fits.checksum import file_checksum
 from daskcal.fits.product_header import read_history
+from daskcal.fits.urls import absolute, folder_of, is_url
+from daskcal.fits.whole import is_file
 from daskcal.frames.assembled import assembled
 from daskcal.frames.instrument import Instrument
 from daskcal.frames.master import image_frame
@@ -38,24 +40,24 @@ class Near:
 
     Attributes
     ----------
-    root : Path
-        The output folder of its night, or the folder that it was moved to.
+    product, root : str
+        The product, and the output folder of its night, or the folder that it was moved to.
     ledger : Ledger or None
         Of its night, where it lies there.
-    raw, library : Path or None
+    raw, library : str or None
         Folders of raw frames, and of a library: as given, else as the ledger has them.
     """
 
-    product: Path
-    root: Path
+    product: str
+    root: str
     ledger: Ledger | None
-    raw: Path | None
-    library: Path | None
+    raw: str | None
+    library: str | None
 
     @classmethod
     def of(
         cls,
-        product: Path,
+        product: str | PathLike[str],
         origin: Origin,
         raw: str | PathLike[str] | None,
         library: str | PathLike[str] | None,
@@ -68,17 +70,16 @@ class Near:
             A folder that was given is none.
         """
         for folder in (raw, library):
-            if folder is not None and not Path(folder).is_dir():
+            if folder is not None and not is_url(folder) and not Path(folder).is_dir():
                 raise FrameError(os.fspath(folder), "missing", "is not a folder")
-        product = product.absolute()
-        parts = PurePosixPath(origin.name).parts
-        moved = product.parts[-len(parts) :] != parts
-        root = product.parent if moved else product.parents[len(parts) - 1]
+        path = absolute(product)
+        moved = not path.endswith(f"/{origin.name}")
+        root = folder_of(path) if moved else path.removesuffix(f"/{origin.name}")
         ledger = None
         with contextlib.suppress(ConfigError):
-            ledger = read_ledger(root / "night.json")
+            ledger = read_ledger(f"{root}/night.json")
         return cls(
-            product,
+            path,
             root,
             ledger,
             _folder(raw, ledger.raw if ledger else ""),
@@ -90,38 +91,39 @@ class Near:
         products = self.ledger.products if self.ledger else ()
         return next((p for p in products if p.name == name and p.checksum == checksum), None)
 
-    def master(self, used: UsedMaster) -> tuple[Path | None, str]:
+    def master(self, used: UsedMaster) -> tuple[str | None, str]:
         """The file of a master with the right checksum; else what was found instead."""
         others = []
         for path in (*self._places(used.name), *self._in_library(used.checksum)):
-            if path.is_file():
+            if is_file(path):
                 if file_checksum(path) == used.checksum:
                     return path, ""
-                others.append(str(path))
+                others.append(path)
         if others:
             return None, f"{', '.join(others)} is another one: its SHA-256 is not {used.checksum}"
         return None, "not found"
 
-    def _places(self, name: str) -> Iterable[Path]:
+    def _places(self, name: str) -> Iterable[str]:
         if ".." in (parts := PurePosixPath(name).parts) or name.startswith("/"):
             return  # a header is not to be trusted
         if name.startswith(PREFIX) and self.library is not None:
-            yield self.library.joinpath(*parts[1:])
-        yield self.root / name
-        yield self.root.parent / name
-        yield self.product.parent / parts[-1]
+            yield "/".join((self.library, *parts[1:]))
+        yield f"{self.root}/{name}"
+        yield f"{folder_of(self.root)}/{name}"
+        yield f"{folder_of(self.product)}/{parts[-1]}"
 
-    def _in_library(self, checksum: str) -> Iterable[Path]:
+    def _in_library(self, checksum: str) -> Iterable[str]:
         """The same master under another name: those of a library tell their content."""
         if self.library is not None and re.fullmatch("[0-9a-f]{64}", checksum):
-            yield from sorted(self.library.glob(f"*/*-{checksum[:12]}.fits"))
+            found = Path(self.library).glob(f"*/*-{checksum[:12]}.fits")
+            yield from sorted(map(str, found))
 
     def recipe(self, used: UsedMaster) -> Origin | None:
         """What a master was made of that is not there: the ledger knows."""
         entry = self.entry(used.name, used.checksum)
         return Origin.of_lines([json.dumps(entry.origin)]) if entry and entry.origin else None
 
-    def file(self, dotted: str, name: str, checksum: str) -> Path:
+    def file(self, dotted: str, name: str, checksum: str) -> str:
         """A file that the config named, by its content.
 
         Raises
@@ -129,20 +131,26 @@ class Near:
         ArgumentError
             It is not there.
         """
-        folders = [self.product.parent, self.root, self.root.parent, Path.cwd(), self.raw]
-        places = [folder / name for folder in folders if folder is not None]
+        beside, above, here = folder_of(self.product), folder_of(self.root), os.getcwd()
+        folders = (beside, self.root, above, here, self.raw)
+        places = [f"{folder}/{name}" for folder in folders if folder is not None]
         if self.ledger:
             places += _named_in(self.ledger.config, dotted)
         for place in places:
-            if place.is_file() and file_checksum(place) == checksum:
-                return place.absolute()
+            if is_file(place) and file_checksum(place) == checksum:
+                return absolute(place)
         raise ArgumentError(
             f"{self.product} was made with the file {name} ({dotted}), SHA-256 {checksum}, which "
-            f"is not here: put it beside the product, or into {Path.cwd()}"
+            f"is not here: put it beside the product, or into {here}"
         )
 
 
-def read_origins(path: Path) -> list[Origin]:
+def is_store(path: str | PathLike[str]) -> bool:
+    """Whether a product is a Zarr store, and no file."""
+    return os.fspath(path).endswith(".zarr") if is_url(path) else os.path.isdir(path)
+
+
+def read_origins(path: str | PathLike[str]) -> list[Origin]:
     """What a product, or each frame of a store, was made of.
 
     Raises
@@ -150,7 +158,7 @@ def read_origins(path: Path) -> list[Origin]:
     FrameError
         There is no such file, or it does not say.
     """
-    if path.is_dir():
+    if is_store(path):
         from daskcal.zarr import open_zarr
 
         stored = open_zarr(path)
@@ -171,29 +179,29 @@ def read_origins(path: Path) -> list[Origin]:
     return found
 
 
-def find_frames(frames: Sequence[UsedFrame], raw: Path | None, camera: Instrument) -> list[Located]:
+def find_frames(frames: Sequence[UsedFrame], raw: str | None, camera: Instrument) -> list[Located]:
     """Frames as they were used: by name where they are the same, else by content under any name."""
     if raw is None:
         return [Located(used, trouble="not looked for: no folder of raw frames") for used in frames]
     paths = [os.path.join(raw, used.path) for used in frames]
-    there = sorted({path for path in paths if os.path.isfile(path)})
+    there = sorted({path for path in paths if is_file(path)})
     named = _scanned(there, camera)
     by_place = {(f.source.path, f.source.hdu): f for f in named}
     pairs = [(u, by_place.get((p, u.hdu))) for u, p in zip(frames, paths, strict=True)]
     if all(frame and frame.fingerprint == used.fingerprint for used, frame in pairs):
         return [Located(used, frame) for used, frame in pairs]
-    by_content = {frame.fingerprint: frame for frame in _scanned([str(raw)], camera)}
+    by_content = {frame.fingerprint: frame for frame in _scanned([raw], camera)}
     return [_located(used, frame, by_content, raw) for used, frame in pairs]
 
 
 def _located(
-    used: UsedFrame, named: Frame | None, by_content: dict[str, Frame], raw: Path
+    used: UsedFrame, named: Frame | None, by_content: dict[str, Frame], raw: str
 ) -> Located:
     if named is not None and named.fingerprint == used.fingerprint:
         return Located(used, named)
     if (found := by_content.get(used.fingerprint)) is not None:
         return Located(used, found)
-    if named is not None or os.path.exists(raw / used.path):
+    if named is not None or is_file(os.path.join(raw, used.path)):
         return Located(used, trouble="changed: it is not what the product was made of")
     return Located(used, trouble=f"missing: no frame below {raw} has its content")
 
@@ -203,17 +211,17 @@ def _scanned(paths: list[str], camera: Instrument) -> tuple[Frame, ...]:
     return assembled(found, camera).frames if found else ()
 
 
-def _folder(given: str | PathLike[str] | None, noted: str) -> Path | None:
+def _folder(given: str | PathLike[str] | None, noted: str) -> str | None:
     if given is not None:
-        return Path(given).absolute()
-    return Path(noted) if noted and Path(noted).is_dir() else None
+        return absolute(given)
+    return noted if noted and (is_url(noted) or os.path.isdir(noted)) else None
 
 
-def _named_in(config: str, dotted: str) -> list[Path]:
+def _named_in(config: str, dotted: str) -> list[str]:
     """Where the config in a ledger has a file."""
     from daskcal.night.origins import named_files
 
     with contextlib.suppress(ValueError):
         files = {where: table[key] for table, key, where in named_files(json.loads(config or "{}"))}
-        return [Path(files[dotted])] if dotted in files else []
+        return [str(files[dotted])] if dotted in files else []
     return []

@@ -17,10 +17,12 @@ from daskcal.errors import CalibrationError, OutputError
 from daskcal.fits import Frame
 from daskcal.fits.checksum import file_checksum
 from daskcal.fits.content import spool_folder
+from daskcal.fits.urls import folder_of, is_url
+from daskcal.fits.whole import at_hand
 from daskcal.frames.scratch import scratch_removed
 from daskcal.night.config import NightConfig
 from daskcal.night.jobs import Job
-from daskcal.night.near import Near, find_frames, read_origins
+from daskcal.night.near import Near, find_frames, is_store, read_origins
 from daskcal.night.origins import named_files, origin_of
 from daskcal.night.place import place_of
 from daskcal.night.plan import Plan, instrument_of
@@ -121,26 +123,26 @@ def rerun(
     ...     daskcal.rerun(f"{folder}/out/masters/bias.fits").equal
     True
     """
-    path = Path(product)
-    origins = read_origins(path)
+    path = os.fspath(product)
+    origins, store = read_origins(path), is_store(path)
     for origin in origins:
         _require_same_software(path, origin)
     near = Near.of(path, origins[0], raw, library)
-    checksum = store_checksum if path.is_dir() else file_checksum
+    checksum = store_checksum if store else file_checksum
     target = None if output is None else _target(Path(output))
     with _room(target) as folder:
         maker = _Maker(near, folder)
-        new = maker.make(origins, store=path.is_dir())
+        new = maker.make(origins, store=store)
         checksums = checksum(path), checksum(new)
         equal = checksums[0] == checksums[1]
-        differences = () if equal else _differences(path, new, path.is_dir())
+        differences = () if equal else _differences(path, new, store)
         if target is not None:
             os.replace(new, target)
     made = "" if target is None else str(target)
-    return Remade(str(path), equal, made, checksums, tuple(maker.remade), differences)
+    return Remade(path, equal, made, checksums, tuple(maker.remade), differences)
 
 
-def _require_same_software(path: Path, origin: Origin) -> None:
+def _require_same_software(path: str, origin: Origin) -> None:
     here = software(origin.config)
     other = {
         name: f"{name} {was} (here {here.get(name, 'not known')})"
@@ -212,7 +214,7 @@ class _Maker:
     near: Near
     folder: Path
     remade: list[str] = field(default_factory=list)
-    found: dict[str, Path] = field(default_factory=dict)
+    found: dict[str, str] = field(default_factory=dict)
 
     def make(self, origins: Sequence[Origin], store: bool = False) -> Path:
         """A product made again: a file of one origin, or a store of one for each frame."""
@@ -256,7 +258,7 @@ class _Maker:
                 "the product, or night.json, which says how to make them"
             )
 
-    def _master(self, used: UsedMaster) -> Path:
+    def _master(self, used: UsedMaster) -> str:
         """A master with the right checksum: as it is found, or made again."""
         if used.checksum not in self.found:
             path, trouble = self.near.master(used)
@@ -267,7 +269,7 @@ class _Maker:
             self.found[used.checksum] = path
         return self.found[used.checksum]
 
-    def _remade(self, used: UsedMaster, recipe: Origin, trouble: str) -> Path:
+    def _remade(self, used: UsedMaster, recipe: Origin, trouble: str) -> str:
         path = self.make([recipe])
         if file_checksum(path) != used.checksum:
             raise CalibrationError(
@@ -275,13 +277,13 @@ class _Maker:
                 f"is not {used.checksum}"
             )
         self.remade.append(used.name)
-        return path.rename(self.folder / f"{used.checksum}.fits")
+        return str(path.rename(self.folder / f"{used.checksum}.fits"))
 
     def _config(self, origin: Origin) -> NightConfig:
         """The config of a product, its files found by their content."""
         values: dict[str, Any] = _copied(origin.config)
         for table, key, dotted in named_files(values):
-            table[key] = str(self.near.file(dotted, table[key], origin.files.get(dotted, "")))
+            table[key] = self.near.file(dotted, table[key], origin.files.get(dotted, ""))
         return NightConfig.model_validate(values)
 
     def _frames(self, origin: Origin, config: NightConfig) -> list[Frame]:
@@ -304,8 +306,8 @@ def _copied(value: Any) -> Any:
 
 def _plan(origins: Sequence[Origin], config: NightConfig, frames: Sequence[Frame]) -> _Plan:
     """The plan of products with these origins, whose frames follow one another."""
-    folder = Path(frames[0].source.path).parent
-    table = night_table(frames, config, folder)
+    where = folder_of(frames[0].source.path)
+    table = night_table(frames, config, where)
     of = [origin for origin in origins for _ in origin.frames]
     table["imagetyp"] = [origin.treated_as for origin in of]
     for name in ("filter", "flat_kind"):  # which rules for names may have said, or the config
@@ -317,9 +319,9 @@ def _plan(origins: Sequence[Origin], config: NightConfig, frames: Sequence[Frame
         jobs.append(_job(origin, range(at, at + len(origin.frames))))
         at += len(origin.frames)
     return _Plan(
-        folder=folder, config=config, frames=tuple(frames), table=table, unreadable=(), choices=(),
-        skipped={}, jobs=tuple(jobs), missing=(), messages=(),
-        called=tuple(used.path for origin in origins for used in origin.frames),
+        folder=where if is_url(where) else Path(where), config=config, frames=tuple(frames),
+        table=table, unreadable=(), choices=(), skipped={}, jobs=tuple(jobs), missing=(),
+        messages=(), called=tuple(used.path for origin in origins for used in origin.frames),
     )  # fmt: skip
 
 
@@ -349,14 +351,14 @@ def _write(run: Run, job: Job, origin: Origin, target: Path) -> None:
 # --- comparing -----------------------------------------------------------------------------------
 
 
-def _differences(one: Path, other: Path, stores: bool) -> tuple[str, ...]:
+def _differences(one: str, other: Path, stores: bool) -> tuple[str, ...]:
     """What differs between two products, HDU by HDU or variable by variable."""
     if stores:
         return _differing_variables(open_zarr(one), open_zarr(other))
     from astropy.io import fits
 
     lines = []
-    with fits.open(one) as mine, fits.open(other) as theirs:
+    with at_hand(one) as here, fits.open(here) as mine, fits.open(other) as theirs:
         names = [hdu.name for hdu in mine], [hdu.name for hdu in theirs]
         if names[0] != names[1]:
             return (

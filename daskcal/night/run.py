@@ -47,6 +47,7 @@ from daskcal.night.recipes import calibration_arguments, combine_arguments, nois
 from daskcal.night.record import Record
 from daskcal.night.report import write_report
 from daskcal.night.reuse import Outlook, Reuse, lacking_master, outlook_text, too_few
+from daskcal.night.seen import require_seen
 from daskcal.night.targets import Targets
 from daskcal.plot import read_image
 from daskcal.products import PLANES, to_fits
@@ -216,6 +217,8 @@ class Run:
             check_targets(self.place, targets.names, raw, before.products)
             self.place.make(targets.folders)
             self._look_ahead(targets, before)
+            if self.outlook.remakes:
+                require_seen(self.plan.frames[self.plan.jobs[0].frames[0]].source, self.place)
             self._jobs(targets)
             return self._finish(before, command)
 

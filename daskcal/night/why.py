@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
 from daskcal.errors import FrameError
@@ -15,7 +15,7 @@ from daskcal.frames.master import image_frame
 from daskcal.masters.facts import Candidate, Facts
 from daskcal.masters.match import match
 from daskcal.night.config import NightConfig
-from daskcal.night.near import Located, Near, find_frames, read_origins
+from daskcal.night.near import Located, Near, find_frames, is_store, read_origins
 from daskcal.night.plan import instrument_of
 from daskcal.provenance import Origin, UsedMaster
 from daskcal.strict import strict_keywords
@@ -113,7 +113,7 @@ def why(
     Parameters
     ----------
     product : path
-        A FITS product of a night, or a Zarr store (of which the first frame is told).
+        A FITS product of a night, or a Zarr store, or its URL (of a store the first frame is told).
     raw, library : path, optional
         Folder of the raw frames, and of the library; those of the night's ledger if not given.
 
@@ -138,13 +138,13 @@ def why(
     >>> tree.origin.kind, len(tree.frames)
     ('bias', 9)
     """
-    path = Path(product)
+    path = os.fspath(product)
     origin = read_origins(path)[0]
     near = Near.of(path, origin, raw, library)
     return _why(near, origin, path, {})
 
 
-def _why(near: Near, origin: Origin, path: Path | None, seen: dict[str, Why]) -> Why:
+def _why(near: Near, origin: Origin, path: str | None, seen: dict[str, Why]) -> Why:
     config = NightConfig.model_validate({"instrument": origin.config.get("instrument", {})})
     masters = tuple(_master(near, used, seen) for used in origin.masters)
     rules = {
@@ -153,8 +153,8 @@ def _why(near: Near, origin: Origin, path: Path | None, seen: dict[str, Why]) ->
     }
     return Why(
         origin,
-        "" if path is None else str(path),
-        tuple(_steps(path)) if path is not None and path.is_file() else (),
+        path or "",
+        tuple(_steps(path)) if path is not None and not is_store(path) else (),
         rules,
         tuple(find_frames(origin.frames, near.raw, instrument_of(config))),
         masters,
@@ -178,8 +178,8 @@ def _master(
     return used, seen[used.checksum], trouble
 
 
-def _steps(path: Path) -> Iterator[str]:
-    for line in read_history(image_frame(str(path)).cards):
+def _steps(path: str) -> Iterator[str]:
+    for line in read_history(image_frame(path).cards):
         record = json.loads(line)
         if (step := record.pop("step", None)) is not None:
             masters = [master["file"] for master in record.pop("masters", ())]

@@ -43,7 +43,7 @@ def test_nothing_is_spilled_and_no_worker_ends(stack, night, tmp_path):
     _, raw, config = night
     with (
         distributed.LocalCluster(
-            n_workers=2, threads_per_worker=1, memory_limit=LIMIT, dashboard_address=None,
+            n_workers=2, threads_per_worker=1, memory_limit=LIMIT, dashboard_address="127.0.0.1:0",
             host="127.0.0.1",
         ) as own,
         distributed.Client(own) as client,

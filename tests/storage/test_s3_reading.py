@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 from astropy.io import fits
-from conftest import Server
+from conftest import Server, credentials
+from processes import running, scheduler, worker_command
 
 import daskcal
-from daskcal.errors import FrameError
+from daskcal.errors import ClusterError, FrameError
 from daskcal.fits import read_pixels, scan
 
 ROWS, COLUMNS = 400, 400
@@ -139,3 +140,20 @@ def test_an_object_that_has_changed_is_refused(bucket: tuple[str, Any], tmp_path
     with pytest.raises(FrameError, match=r"s3://.*plain0\.fits.*changed after it was scanned"):
         frames["image"][:, :5].compute()
     assert (daskcal.open_frames(url)["image"].values[0] == image(5)).all()  # not the index's
+
+
+def test_a_worker_without_credentials_ends_the_night_at_once(
+    bucket: tuple[str, Any], server: Server, tmp_path: Path
+) -> None:
+    """In one message, and not with one frame after another."""
+    place, store = bucket
+    night = daskcal.simulate_night(tmp_path / "night", size=(64, 80))
+    store.put(f"{night.folder}/", f"{place}/raw/", recursive=True)
+    stranger = credentials(server, "stranger")
+    with (
+        scheduler() as (address, _),
+        running(*worker_command(address), env=stranger),
+        daskcal.cluster(scheduler=address),
+        pytest.raises(ClusterError, match=r"worker tcp://\S+ cannot work on this night: s3://"),
+    ):
+        daskcal.reduce_night(f"{place}/raw", tmp_path / "out", night.config)

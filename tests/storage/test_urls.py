@@ -152,8 +152,9 @@ def test_the_command_line_takes_urls(store: MemoryFileSystem, tmp_path: Path) ->
     assert (fits.getdata(out) == IMAGE + 1).all()
 
 
-def test_marks_and_masks_behind_urls(store: MemoryFileSystem, tmp_path: Path) -> None:
-    """Products are those of a night whose marks and mask of bad pixels lie on this machine."""
+def test_marks_masks_and_products_behind_urls(store: MemoryFileSystem, tmp_path: Path) -> None:
+    """Products are those of a night whose marks and mask of bad pixels lie on this machine; they
+    tell what they were made of, and are made again."""
     raw = small_night.make(tmp_path / "raw", bias=3, dark=2, flat=2, science=1)
     store.put(str(raw), "/raw", recursive=True)
     mask = "# bad\n3 5 2 9\n"
@@ -171,6 +172,14 @@ def test_marks_and_masks_behind_urls(store: MemoryFileSystem, tmp_path: Path) ->
     assert [p.checksum for p in there.products] == [p.checksum for p in here.products]
     assert [f.reason for f in there.frames] == [f.reason for f in here.frames]
     assert "marked bad: light leak" in {f.reason for f in there.frames}
+
+    product = "memory://out/science/m67_V_0.fits"
+    words = ("bias_0.fits", "flat_V_1.fits", "frame m67_V_0.fits", "masters/bias.fits sha256")
+    assert all(word in str(daskcal.why(product)) for word in words)
+    store.rm_file("/out/masters/bias.fits")
+    again = daskcal.rerun(product)
+    assert (again.equal, again.remade) == (True, ("masters/bias.fits",))
+
     daskcal.unmark_bad("memory://raw/bias_1.fits")
     assert not store.exists("/raw/daskcal-marks.json")
 
