@@ -137,8 +137,9 @@ def _on_workers(
                 some = flying.pop(future)
                 yield from zip(some, _result(client, future, len(some)), strict=True)
     finally:
-        if flying and client.status == "running":
+        if client.status == "running":
             client.cancel(list(flying))
+            client.run(release, on_error="ignore")
 
 
 def _finished(client: Any, futures: list[Any]) -> list[Any]:
