@@ -39,6 +39,7 @@ _DEPENDS = (  # on the machine and the version
     r"\b\d\.\de[-+]\d\d\b",
     r"\bdaskcal \d+\.\d+\.\d+\b",
     r"\b[0-9a-f]{12}\b",
+    r"\b\d+ tasks\b",
 )
 
 
@@ -91,8 +92,8 @@ def normalised(text: str) -> str:
     """A text without what depends on the machine.
 
     That is: times (``0.12 s``, of two decimals) and ratios of times (``3.4 times as fast``), bytes
-    (``5.9 GiB``), differences by rounding (``1.2e-07``: with an exponent), the version of daskcal,
-    and beginnings of checksums and keys (twelve digits), which depend on it.
+    (``5.9 GiB``), tasks, differences by rounding (``1.2e-07``: with an exponent), the version of
+    daskcal, and beginnings of checksums and keys (twelve digits), which depend on it.
     """
     for pattern in _DEPENDS:
         text = re.sub(pattern, "…", text)
