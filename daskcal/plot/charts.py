@@ -85,7 +85,9 @@ def levels(
     if label == "UTC":
         from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
-        locator = AutoDateLocator(maxticks=7)
+        locator = AutoDateLocator(
+            minticks=3, maxticks=7
+        )  # more at least: no interval fits some spans
         ax.xaxis.set_major_locator(locator)
         ax.xaxis.set_major_formatter(ConciseDateFormatter(locator))
     found_levels = values[np.isfinite(values)]
