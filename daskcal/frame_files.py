@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -22,12 +22,11 @@ from daskcal.fits.upload import refuse_existing, uploaded
 from daskcal.fits.urls import is_url
 from daskcal.fits.write import Plane, Written, write_bands
 from daskcal.frames.block import Block
-from daskcal.frames.memory import SLACK, budget
+from daskcal.frames.memory import SLACK, budget, threads
 from daskcal.frames.one_by_one import OneByOne
 from daskcal.frames.stack import Stack
 from daskcal.temporaries import discard_temporaries, give_up
 
-Pixels = Sequence[NDArray[Any]]
 Heads = Callable[[int], list[Plane]]
 T = TypeVar("T")
 WAITING = 2  # files that are flushed and read again while others are computed
@@ -59,32 +58,27 @@ class FrameFiles:
 
     @classmethod
     def of(
-        cls,
-        stack: Stack,
-        heads: Heads,
-        *,
-        overwrite: bool,
-        compress: str,
-        at_once: int,
-        scheduler: str | None = None,
+        cls, stack: Stack, heads: Heads, room: float, *, overwrite: bool, compress: str
     ) -> FrameFiles | None:
-        """None where these frames need a graph: little memory, or pixels of the user's own."""
-        room = SLACK * budget() - at_once * _EACH
-        frames = OneByOne.of(stack, room, scheduler)
+        """None where these frames need a graph: masters beyond `room`, pixels of the user's own."""
+        frames = OneByOne.of(stack, room)
         return None if frames is None else cls(frames, heads, overwrite, compress)
 
     def write(
-        self, frame: int, path: Path | str, seen: Callable[[slice, Pixels], None] | None = None
+        self,
+        frame: int,
+        path: Path | str,
+        seen: Callable[[slice, Mapping[str, NDArray[Any]]], None] | None = None,
     ) -> Written:
-        """Write one, here or to a URL; `seen` is shown rows and their pixels on the way."""
+        """Write one, here or to a URL; `seen` is shown rows and their pixels by plane."""
         planes = self.heads(frame)
 
-        def bands() -> Iterator[tuple[slice, Pixels]]:
+        def bands() -> Iterator[tuple[slice, list[NDArray[Any]]]]:
             for rows, block in self.frames.walk(frame):
-                pixels = [_pixels(plane.name, block) for plane in planes]
+                pixels = {plane.name: _pixels(plane.name, block) for plane in planes}
                 if seen is not None:
                     seen(rows, pixels)
-                yield rows, pixels
+                yield rows, list(pixels.values())
 
         def write(file: Path) -> Written:
             overwrite, compress = self.overwrite, self.compress
@@ -101,6 +95,15 @@ class FrameFiles:
         todo = [partial(self.write, i, path) for i, path in enumerate(paths)]
         with given_up(paths):
             return list(in_order(todo, at_once))
+
+
+def room(at_once: int, alone: bool = True) -> int:
+    """Bytes that masters may take where some files are in the making at once.
+
+    Of a thread's share of the budget, where others do the same at the same time: not `alone`.
+    """
+    shared = 1 if alone else threads()
+    return int(SLACK * budget() / shared) - at_once * _EACH
 
 
 def in_order(todo: Sequence[Callable[[], T]], at_once: int) -> Iterator[T]:

@@ -24,7 +24,7 @@ from daskcal.fits.keywords import FrameValues, normalise
 from daskcal.fits.product_header import PREFIX, Fact, history_cards, product_cards
 from daskcal.fits.urls import is_url
 from daskcal.fits.write import Plane, Written, fits_sink
-from daskcal.frame_files import WAITING, FrameFiles, deviation, given_up, threads_compute
+from daskcal.frame_files import WAITING, FrameFiles, deviation, given_up, room, threads_compute
 from daskcal.frames.blocks import blocks, recover
 from daskcal.frames.detector_names import safe_name
 from daskcal.frames.masks import MASK_ATTRS
@@ -114,7 +114,7 @@ def to_fits(
         each = origins_of(origin, len(targets))
         if compute and threads_compute():
             at_once = threads() + WAITING
-            files = frame_files(ds, planes, each, at_once=at_once, **options)
+            files = frame_files(ds, planes, each, room(at_once), **options)
             if files is not None:
                 return files.write_all(targets, at_once)
         jobs = [_frame_job(ds, i, planes, one) for i, one in enumerate(each)]
@@ -138,23 +138,19 @@ def frame_files(
     ds: xr.Dataset,
     planes: Sequence[str],
     origins: Sequence[Origin | None],
+    room: int,
     *,
     overwrite: bool,
     compress: str,
-    at_once: int,
-    scheduler: str | None = None,
 ) -> FrameFiles | None:
     """Frames that can be written one by one; None where that takes a graph (`FrameFiles.of`)."""
-    pixels = _needed(ds, planes)
     first = _frame_job(ds, 0, planes, origins[0])()
 
     def heads(i: int) -> list[Plane]:
         return [replace(first[0], cards=_frame_cards(ds, i, origins[i])), *first[1:]]
 
-    return FrameFiles.of(
-        recover(pixels), heads, overwrite=overwrite, compress=compress, at_once=at_once,
-        scheduler=scheduler,
-    )  # fmt: skip
+    stack = recover(_needed(ds, planes))
+    return FrameFiles.of(stack, heads, room, overwrite=overwrite, compress=compress)
 
 
 # --- names --------------------------------------------------------------------------------------

@@ -144,6 +144,33 @@ def test_building_reads_and_computes_nothing(frames, masters, tmp_path, scale, f
     assert list(tmp_path.iterdir()) == []
 
 
+def test_how_a_dataset_is_shown_in_a_notebook_computes_nothing(frames, masters):
+    with nothing_is_computed():
+        for shown in (frames, reduced(frames, masters)):
+            assert "image" in shown._repr_html_()
+            assert "image" in shown.image._repr_html_() + repr(shown)
+
+
+@pytest.mark.usefixtures("figures")
+def test_pictures_of_lazy_pixels_read_each_byte_once(frames):
+    from daskcal import plot
+
+    some = frames.isel(frame=slice(3, 9))
+    calibrated = daskcal.calibrate(some, saturation=60000, overscan="[:, 72:]", trim=TRIMMED)
+    pictures = [
+        (1, lambda: plot.show(some.isel(frame=0))),
+        (1, lambda: plot.show(calibrated.isel(frame=0))),
+        (1, lambda: plot.histogram(calibrated.isel(frame=0))),
+        (6, lambda: plot.levels(calibrated)),
+        (6, lambda: plot.master_planes(daskcal.combine(calibrated))),
+    ]
+    for n, draw in pictures:
+        with reads() as found:
+            draw()
+        assert_each_byte_once(found)
+        assert n_bytes(found) == n * FRAME_BYTES
+
+
 @pytest.mark.parametrize("n", [10, N])
 def test_tasks_follow_the_bands_and_not_the_frames(frames, n, tmp_path):
     master = daskcal.combine(frames.isel(frame=slice(n)))

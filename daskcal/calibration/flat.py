@@ -208,7 +208,7 @@ def _norm(master: Master, normalise: str | float, none: str) -> da.Array:
             raise ArgumentError(f"normalise={normalise} should be a positive number")
         return da.from_array(np.array(float(normalise)), name=False)
     choose("normalise", normalise, ("mean", "median"))
-    scalar = {"none": none, "dtype": np.float64, "meta": np.empty(())}
+    scalar = {"none": none, "dtype": np.float64, "meta": np.zeros(())}
     image = master.planes["image"]
     image = image.rechunk((image.chunks[0], -1))
     args = [image, "yx"]

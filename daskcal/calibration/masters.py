@@ -147,10 +147,10 @@ def defined(planes: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray | Non
     image = planes["image"]
     mask = planes.get("mask")
     finite = np.isfinite(image)
-    lacking = np.nonzero(~finite)
-    if not lacking[0].size:
+    lacking = np.flatnonzero(~finite)
+    if not lacking.size:
         return image, mask
-    if mask is not None and mask[lacking].all() and np.isnan(image[lacking]).all():
+    if mask is not None and mask.ravel()[lacking].all() and np.isnan(image.ravel()[lacking]).all():
         return image, mask  # as masters of daskcal's own are: spares copies
     if mask is None:
         mask = np.zeros(image.shape, np.uint16)

@@ -188,11 +188,10 @@ def write_bands(
 ) -> Written:
     """Write a file now, of rows and their pixels in each plane, whose own data say types only.
 
-    See `fits_sink`. What is left where it fails is for `give_up`, and before it for its caller.
+    See `fits_sink`. What is left before it, or where it fails, is for its caller to clear away.
     """
     job = _prepare(_job(path.absolute(), _layout(planes), overwrite, compress))
-    sums = [_write_band(job, (rows, slice(None)), *pixels) for rows, pixels in bands]
-    return _finalise(sums, job)
+    return _finalise([_write_band(job, (r, slice(None)), *pixels) for r, pixels in bands], job)
 
 
 # --- before any pixel ---------------------------------------------------------------------------

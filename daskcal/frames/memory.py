@@ -43,6 +43,11 @@ def budget() -> int:
     return size
 
 
+def all_threads() -> int:
+    """Of all workers together, or of this process."""
+    return sum(int(worker["nthreads"]) for worker in _cluster_workers()) or threads()
+
+
 def threads() -> int:
     """How many blocks are worked on at once within the budget: those of dask's active scheduler."""
     workers = _cluster_workers()
@@ -116,9 +121,13 @@ def _memory() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
+def active_client() -> Any:
+    """The client of the cluster that computes; None without one."""
+    client = getattr(get_scheduler(), "__self__", None)
+    return client if hasattr(client, "scheduler_info") else None
+
+
 def _cluster_workers() -> list[dict]:
     """What is known of the workers of the cluster that computes; none without one."""
-    client: Any = getattr(get_scheduler(), "__self__", None)
-    if not hasattr(client, "scheduler_info"):
-        return []
-    return list(client.scheduler_info()["workers"].values())
+    client = active_client()
+    return [] if client is None else list(client.scheduler_info()["workers"].values())

@@ -33,11 +33,8 @@ class OneByOne:
     shared: dict[int, np.ndarray]
 
     @classmethod
-    def of(cls, stack: Stack, room: float, scheduler: str | None = None) -> OneByOne | None:
-        """None where masters take more bytes than `room`, or pixels are not read from files.
-
-        `scheduler` of Dask computes the masters, in place of the active one.
-        """
+    def of(cls, stack: Stack, room: float) -> OneByOne | None:
+        """None where masters take more bytes than `room`, or pixels are not read from files."""
         inputs = stack.recipe.inputs
         if any(i.index == "fyx" for i in inputs) or not all(_is_known(a) for a in stack.arrays):
             return None
@@ -45,7 +42,7 @@ class OneByOne:
         arrays = [stack.arrays[at] for at in places]
         if held_bytes(arrays) > room:
             return None
-        return cls(stack, dict(zip(places, in_memory(arrays, scheduler), strict=True)))
+        return cls(stack, dict(zip(places, in_memory(arrays), strict=True)))
 
     def walk(self, frame: int) -> Iterator[tuple[slice, Block]]:
         """Rows of a frame with their calibrated pixels, which are gone when the next are asked for.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -13,20 +12,19 @@ import numpy as np
 import xarray as xr
 
 from daskcal.errors import DaskcalError, FrameError
-from daskcal.fits.datasum import check_datasum
 from daskcal.fits.write import Written
 from daskcal.frames.steps import last_step
 from daskcal.night.gates_frames import Group, Numbers, of_raw, of_rejected, of_signal
 from daskcal.night.gates_masters import master_numbers
 from daskcal.night.gates_number import Number
 from daskcal.night.gates_sample import raw_numbers, read_sample
+from daskcal.night.ledger import Gate
+from daskcal.night.sound import found_sound
 
 if TYPE_CHECKING:
     from daskcal.night.config_gates import Gates
     from daskcal.night.jobs import Job
     from daskcal.night.run import Run
-
-THREADS = 4  # that read files for their DATASUM
 
 
 class RejectedMasterError(DaskcalError):
@@ -110,17 +108,12 @@ class Judge:
         return options | {"rejected": "fraction" if wanted else False}
 
     def _check_data(self, frames: Sequence[int]) -> None:
-        """Raise where the data of a frame are not those of its DATASUM; each is read once.
-
-        What is read here lies in memory when it is wanted the next moment.
-        """
+        """Raise where the data of a frame are not those of its DATASUM."""
         if not self.limits.datasum:
             return
-        new = [i for i in frames if i not in self.sound]
-        with ThreadPoolExecutor(THREADS) as pool:
-            done = pool.map(lambda i: check_datasum(self.run.plan.frames[i]), new)
-            for i, _ in zip(new, done, strict=True):
-                self.sound.add(i)
+        new = [(i, self.run.plan.frames[i]) for i in frames if i not in self.sound]
+        for i in found_sound(new):
+            self.sound.add(i)
 
     def _judge_together(self, found: Numbers, job: Job, calibrated: xr.Dataset) -> None:
         """Add what calibrated frames say, as far as they are not rejected, to what was `found`."""
@@ -165,10 +158,18 @@ class Judge:
             raise RejectedMasterError("; ".join(reasons))
 
     def _note(self, job: Job, numbers: Iterable[Number], frame: str = "") -> None:
-        gates = [number.gate(job.name, frame) for number in numbers]
+        gates, warnings = gates_of(numbers, job.name, frame)
         self.run.record.gates += gates
-        warned = (gate for gate in gates if gate.verdict == "warn")
-        self.run.note(f"{gate.frame or gate.product}: {gate.message}" for gate in warned)
+        self.run.note(warnings)
+
+
+def gates_of(
+    numbers: Iterable[Number], product: str, frame: str = ""
+) -> tuple[list[Gate], list[str]]:
+    """Lines of the ledger for the numbers of a product or of its `frame`, and their warnings."""
+    gates = [number.gate(product, frame) for number in numbers]
+    warned = (gate for gate in gates if gate.verdict == "warn")
+    return gates, [f"{gate.frame or gate.product}: {gate.message}" for gate in warned]
 
 
 def _left(found: Numbers) -> list[int]:

@@ -92,6 +92,18 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
+class BareJob(Job):
+    """A job without what chose its masters."""
+
+    waived: bool = False
+
+    @property
+    def waives_exposure(self) -> bool:
+        """Whether the user chose its dark whatever the limits on exposure."""
+        return self.waived
+
+
+@dataclass(frozen=True, slots=True)
 class Missing:
     """One product that is wanted and cannot be made, with the nearest miss."""
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from os import PathLike, fspath
 
 import xarray as xr
 
 from daskcal.errors import OutputError
+from daskcal.fits.urls import absolute
 from daskcal.frames.master import open_master
 
 
@@ -21,6 +22,11 @@ class OpenedMasters(Mapping[str, xr.Dataset]):
     def add(self, name: str, path: str | PathLike[str], checksum: str) -> None:
         """A master is there to be taken: its file, and the SHA-256 that the file must have."""
         self._files[name] = fspath(path), checksum
+
+    def files(self, names: Iterable[str]) -> tuple[tuple[str, str, str], ...]:
+        """Name, file and SHA-256 of some: what `add` takes elsewhere."""
+        found = ((name, *self._files[name]) for name in names)
+        return tuple((name, absolute(path), checksum) for name, path, checksum in found)
 
     def __getitem__(self, name: str) -> xr.Dataset:
         if name not in self._open:

@@ -10,9 +10,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from daskcal.calibration.robust import MAD_TO_SIGMA
+from daskcal.fits.frame import read_frame
+from daskcal.fits.whole import at_hand
+from daskcal.plot import read_image
 
 _SAMPLE = 1_000_000  # pixels behind a median at least, where there are so many
 _HUGE = 1e300  # differences of larger numbers are none
+
+
+Seen = tuple[dict[str, float], str]
+
+
+def look_at(path: str) -> Seen:
+    """Key figures and fingerprint of a product."""
+    with at_hand(path) as here:
+        return key_figures(*read_image(here)), read_frame(here).fingerprint
 
 
 def key_figures(image: NDArray[Any], mask: NDArray[Any] | None) -> dict[str, float]:

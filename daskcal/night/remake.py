@@ -21,7 +21,7 @@ from daskcal.fits.urls import folder_of, is_url
 from daskcal.fits.whole import at_hand
 from daskcal.frames.scratch import scratch_removed
 from daskcal.night.config import NightConfig
-from daskcal.night.jobs import Job
+from daskcal.night.jobs import BareJob, Job
 from daskcal.night.near import Near, find_frames, is_store, read_origins
 from daskcal.night.origins import named_files, origin_of
 from daskcal.night.place import place_of
@@ -185,18 +185,6 @@ class _Plan(Plan):
         return self.called[i]
 
 
-@dataclass(frozen=True, slots=True)
-class _Job(Job):
-    """Its job, without what chose the masters."""
-
-    waived: bool = False
-
-    @property
-    def waives_exposure(self) -> bool:
-        """Whether the user chose its dark whatever the limits on exposure."""
-        return self.waived
-
-
 @dataclass
 class _Run(Run):
     """A run of that plan: what other products decided is known."""
@@ -325,12 +313,12 @@ def _plan(origins: Sequence[Origin], config: NightConfig, frames: Sequence[Frame
     )  # fmt: skip
 
 
-def _job(origin: Origin, frames: range) -> _Job:
+def _job(origin: Origin, frames: range) -> BareJob:
     kinds: dict[str, tuple[str, ...]] = {}
     for used in origin.masters:
         kinds[used.kind] = (*kinds.get(used.kind, ()), used.name)
     of: Any = origin.treated_as
-    return _Job(
+    return BareJob(
         origin.name, of, tuple(frames), kinds, origin.scale_dark, waived=origin.waives_exposure
     )
 

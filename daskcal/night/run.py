@@ -13,17 +13,13 @@ from typing import Any
 import dask
 import xarray as xr
 
-from daskcal.calibration import calibrate
 from daskcal.combination import combine
 from daskcal.errors import ArgumentError, DaskcalError, FrameError, choose
-from daskcal.fits.frame import read_frame
-from daskcal.fits.whole import at_hand
 from daskcal.fits.write import Written
 from daskcal.frames.memory import budget
-from daskcal.frames.open import frames_dataset
 from daskcal.frames.scratch import scratch_removed
-from daskcal.frames.steps import spelled_out
 from daskcal.masters.library import Library
+from daskcal.night.calibrated import calibrate_frames, raw_frames, steps
 from daskcal.night.config import NightConfig
 from daskcal.night.config_keys import Output
 from daskcal.night.effort import bytes_in
@@ -40,16 +36,16 @@ from daskcal.night.origins import origin_of
 from daskcal.night.output import check_targets
 from daskcal.night.pixels import PixelMasks
 from daskcal.night.place import Place, place_of
-from daskcal.night.plan import Plan, instrument_of, plan_night
+from daskcal.night.plan import Plan, plan_night
 from daskcal.night.progress import Watch
-from daskcal.night.quality import key_figures
-from daskcal.night.recipes import calibration_arguments, combine_arguments, noise_unknown
+from daskcal.night.quality import Seen, look_at
+from daskcal.night.recipes import combine_arguments
 from daskcal.night.record import Record
 from daskcal.night.report import write_report
 from daskcal.night.reuse import Outlook, Reuse, lacking_master, outlook_text, too_few
 from daskcal.night.seen import require_seen
 from daskcal.night.targets import Targets
-from daskcal.plot import read_image
+from daskcal.night.waves import make_science
 from daskcal.products import PLANES, to_fits
 from daskcal.provenance import Origin
 from daskcal.strict import strict_keywords
@@ -238,14 +234,17 @@ class Run:
 
     def _jobs(self, targets: Targets) -> None:
         for job in targets.jobs:
-            if job.name in self.outlook.kept:
-                self._take_over(job, targets.kept)
-            elif job.name in targets.stores:
-                from daskcal.night.stores import make_store
+            if job.name in self.outlook.kept and job.kind != "science":
+                self.take_over(job, targets.kept)
+            elif job.kind != "science":
+                self.make(job, targets.kept)
+        science = [job for job in targets.jobs if job.kind == "science"]
+        if targets.stores:
+            from daskcal.night.stores import make_stores
 
-                make_store(self, job, targets.stores[job.name])
-            else:
-                self._make(job, targets.kept)
+            make_stores(self, science, targets.stores)
+        else:
+            make_science(self, science)
         for missing in self.plan.missing:
             self.record.add_missing(missing)
 
@@ -262,7 +261,7 @@ class Run:
         self.journal.close()
         return ledger
 
-    def _take_over(self, job: Job, kept: dict[int, str]) -> None:
+    def take_over(self, job: Job, kept: dict[int, str]) -> None:
         """A product that is as it should be, with all that there is to say of it."""
         entry = self.reuse.before.products[job.name]
         frames = self.record.left(job.frames)
@@ -283,7 +282,7 @@ class Run:
         if job.kind != "science" and made:
             self.opened.add(job.name, self.place.at(job.name), entry.checksum)
 
-    def _make(self, job: Job, kept: dict[int, str]) -> None:
+    def make(self, job: Job, kept: dict[int, str]) -> None:
         """One product; what is wrong with one of its frames costs that frame."""
         self.begin(job.name)
         with scratch_removed():
@@ -354,25 +353,13 @@ class Run:
 
     def raw(self, chosen: Sequence[int]) -> xr.Dataset:
         """Some of the night's frames, opened lazily."""
-        return frames_dataset(
-            [self.plan.frames[i] for i in chosen],
-            self.plan.table.iloc[list(chosen)],
-            instrument_of(self.plan.config),
-        )
+        return raw_frames(self.plan, chosen)
 
     def calibrated(self, job: Job, frames: xr.Dataset) -> xr.Dataset:
         """The raw frames of a job, calibrated with its masters, lazily."""
-        masters = {
-            kind: [self.opened[name] for name in names] for kind, names in job.masters.items()
-        }
-        masters["bad"] = [self.pixels.bad_of(job, frames, self.opened)]
-        masters["hot"] = self.pixels.hot_of(job, self.opened) if job.kind == "science" else []
-        config = self.plan.config_of(job)
-        arguments, messages = calibration_arguments(config, job, frames, masters)
-        if (norm := self.norm_of(job)) is not None:
-            arguments["flat"]["normalise"] = norm
-        done = calibrate(frames, **arguments)
-        self.note([*messages, *noise_unknown(self.plan.config, frames, done)])
+        norm = self.norm_of(job)
+        done, messages = calibrate_frames(job, frames, self.opened, self.pixels, norm)
+        self.note(messages)
         return done
 
     def norm_of(self, job: Job) -> float | None:
@@ -393,7 +380,7 @@ class Run:
         self.judge.frames(job, raw, None if job.kind == "science" else calibrated)
         if job.kind == "science":
             (written,) = self._frames(calibrated, [origin_of(self, job)])
-            return [self._made(job, job.name, written, steps(calibrated))]
+            return [self.entry(job, job.name, written, steps(calibrated))]
         master = self.combined(job, calibrated, self.judge.asked)
         path, origin = self.place.at(job.name), origin_of(self, job)
         unjudged = self.place.draft(job.name)  # the master there is not given up for a bad one
@@ -401,7 +388,7 @@ class Run:
         written = self.judge.master(job, raw, master, unjudged, sink)
         written = replace(written, path=path)
         self.place.settle(unjudged, job.name)
-        entry = self._made(job, job.name, written, steps(master))
+        entry = self.entry(job, job.name, written, steps(master))
         entry = replace(entry, origin=json.loads(origin.text()))
         self.opened.add(job.name, path, written.checksum)
         return [entry, *(self._keep(job, calibrated, kept) if kept else [])]
@@ -438,22 +425,18 @@ class Run:
         written = self._frames(calibrated, origins)
         entries = []
         for at, (i, file) in enumerate(zip(job.frames, written, strict=True)):
-            done = steps(calibrated.isel(frame=[at]))
-            entry = self._made(replace(job, frames=(i,)), kept[i], file, done)
+            entry = self.entry(replace(job, frames=(i,)), kept[i], file, steps(calibrated, at))
             entries.append(replace(entry, kind="calibrated", key=key))
         return entries
 
-    def _made(self, job: Job, name: str, written: Written, done: list[Any]) -> ProductEntry:
-        with at_hand(written.path) as here:
-            figures, fingerprint = key_figures(*read_image(here)), read_frame(here).fingerprint
+    def entry(
+        self, job: Job, name: str, written: Written, done: list[Any], seen: Seen | None = None
+    ) -> ProductEntry:
+        """The entry of a product that is made; `seen` is what a look at its file would tell."""
+        figures, fingerprint = look_at(written.path) if seen is None else seen
         return ProductEntry(
             name, job.kind, "made",
             inputs=self.record.inputs(job.frames, self.flats.masters_of(job)),
             masters=job.master_names, parameters={"steps": done}, checksum=written.checksum,
             size=written.size, rules=job.rules, figures=figures, fingerprint=fingerprint,
         )  # fmt: skip
-
-
-def steps(dataset: xr.Dataset) -> list[Any]:
-    """What was done to frames or a master, step by step."""
-    return [json.loads(record.to_json()) for record in spelled_out(dataset)]

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from dask.base import get_scheduler
 
 from daskcal.errors import ClusterError, DaskcalError
 from daskcal.fits.source import ImageSource, fill, open_content
+from daskcal.frames.memory import active_client
 from daskcal.night.place import Folder, Place
 from daskcal.retry import shared
 
@@ -27,10 +26,8 @@ def require_seen(source: ImageSource, place: Place) -> None:
         Names the first that cannot, and says why. Nothing is said of a frame that this process
         cannot read either.
     """
-    client: Any = getattr(
-        get_scheduler(), "__self__", None
-    )  # of the cluster that computes, if one does
-    if not hasattr(client, "scheduler_info") or _unread(source):
+    client = active_client()
+    if client is None or _unread(source):
         return
     mark = place.draft("seen") if isinstance(place, Folder) else ""
     try:

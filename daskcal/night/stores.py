@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,15 @@ from daskcal.zarr import store_fingerprint, to_zarr
 
 if TYPE_CHECKING:
     from daskcal.night.run import Run
+
+
+def make_stores(run: Run, jobs: Sequence[Job], stores: Mapping[str, Sequence[Job]]) -> None:
+    """Make the stores that are to be made, and take over the others."""
+    for job in jobs:
+        if job.name in run.outlook.kept:
+            run.take_over(job, {})
+        else:
+            make_store(run, job, stores[job.name])
 
 
 def make_store(run: Run, job: Job, parts: Sequence[Job]) -> None:

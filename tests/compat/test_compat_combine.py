@@ -391,6 +391,15 @@ def test_files_that_cannot_be_combined(files: list[str], tmp_path: Path) -> None
 # --- what is refused ----------------------------------------------------------------------------
 
 
+def test_format_is_fits(files: list[str]) -> None:
+    found = compat.combine(files, format="fits", method="median", unit="adu")
+    np.testing.assert_array_equal(
+        found.data, compat.combine(files, method="median", unit="adu").data
+    )
+    with pytest.raises(ArgumentError, match="format='hdf5' is not one of fits"):
+        compat.combine(files, format="hdf5")
+
+
 def test_misspelled_keywords(files: list[str]) -> None:
     """The seeds' misspelling, which ccdproc swallows; for files and for images."""
     for given in (files, images()):

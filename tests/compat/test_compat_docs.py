@@ -44,6 +44,11 @@ def signature(function: object) -> dict[str, object]:
     }
 
 
+def kinds(function: object) -> dict[str, object]:
+    """How each argument may be given: by place, by name."""
+    return {name: p.kind for name, p in inspect.signature(function).parameters.items()}
+
+
 CALLS = [
     (name, f"{name}.{member}" if member else name)
     for name, here, _ in ROWS
@@ -69,6 +74,9 @@ def test_signatures(path: str) -> None:
             found["sum_func"] = expected["sum_func"] = "sum"
         assert list(found) == list(expected)
         assert found == expected
+        assert {name: kind for name, kind in kinds(ours).items() if name in expected} == kinds(
+            theirs
+        )
 
 
 def test_what_is_misspelt_is_said() -> None:

@@ -247,7 +247,9 @@ def test_inputs_are_left_alone(image: CCDData, master: CCDData) -> None:
 
 @pytest.mark.parametrize("meta", ["header", "dict"])
 @pytest.mark.parametrize(
-    "add_keyword", [True, False, None, "biasdone", {"bias_sub": 2, "who": "me"}], ids=str
+    "add_keyword",
+    [True, False, None, "biasdone", {"bias_sub": 2, "who": "me"}, {"gain_correct": "by 1.5"}],
+    ids=str,
 )
 def test_add_keyword(meta: str, add_keyword: object) -> None:
     image, master = random_ccd(1), random_ccd(2)

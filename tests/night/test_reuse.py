@@ -52,11 +52,11 @@ class Reads:
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         import daskcal.fits.source as source
+        import daskcal.night.quality as quality
         import daskcal.night.report.pixels as report
-        import daskcal.night.run as run
 
         self.count = 0
-        for module, name in ((source, "fill"), (run, "read_image"), (report, "read_pixels")):
+        for module, name in ((source, "fill"), (quality, "read_image"), (report, "read_pixels")):
             patch.setattr(module, name, self._counting(getattr(module, name)))
 
     def _counting(self, read: Any) -> Any:

@@ -99,7 +99,8 @@ def combine(
     overwrite_output : bool
         Whether `output_file` may exist.
     **ccdkwargs
-        Of `astropy.nddata.fits_ccddata_reader`: ``unit``, ``hdu``, ``hdu_mask``...
+        Of `astropy.nddata.fits_ccddata_reader`: ``unit``, ``hdu``, ``hdu_mask``...; and
+        ``format="fits"``, the only one.
 
     Returns
     -------
@@ -130,6 +131,7 @@ def combine(
     >>> bias = combine(files, method="average", sigma_clip=True,
     ...                sigma_clip_func=np.ma.median, sigma_clip_dev_func=mad_std, mem_limit=350e6)
     """
+    choose("format", ccdkwargs.pop("format", None) or "fits", ("fits",))
     refuse_unknown("combine()", ccdkwargs, KEYWORDS + READER)
     choose("method", method, VALUE_OF)
     if output_file is not None and os.path.exists(output_file) and not overwrite_output:

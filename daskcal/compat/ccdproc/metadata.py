@@ -153,16 +153,24 @@ def _add(ccd: CCDData, asked: Any) -> None:
             f"{LOGGING}={asked!r:.80} should be True, False, a str, Keyword or dict"
         )
     for key, value in cards.items():
-        ccd.meta[key] = value
+        _write(ccd, key, value)
 
 
 def _add_step(ccd: CCDData, name: str, given: Mapping[str, Any]) -> None:
     text = ", ".join(f"{key}={_said(value)}" for key, value in given.items()).replace("\n", "")
-    short = CARD_OF[name]
+    _write(ccd, name, text)
+
+
+def _write(ccd: CCDData, name: str, value: Any) -> None:
+    """A card; one that has the name of a step stands under its short name, as ccdproc has it."""
+    short = CARD_OF.get(name)
+    if short is None:
+        ccd.meta[name] = value
+        return
     comment = "Shortened name for ccdproc command"  # ccdproc's, which scripts may look for
     key = f"HIERARCH {name.upper()}" if isinstance(ccd.meta, fits.Header) else name
     ccd.meta[key] = (short, comment)
-    ccd.meta[short] = text
+    ccd.meta[short] = value
 
 
 def _said(value: Any) -> Any:
