@@ -31,7 +31,7 @@ _METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
 }
-_COLOURS = 64  # of a picture: noise in all greys does not compress
+_COLOURS = 32  # of a picture: noise in all greys does not compress
 _DEPENDS = (  # on the machine and the version
     r"\b\d+\.\d\d s\b",
     r"\b\d+\.\d times as fast",

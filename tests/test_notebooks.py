@@ -86,6 +86,9 @@ def test_what_is_committed_is_complete_small_and_nobodys(name: str) -> None:
     assert sum(len(pictures(cell)) for cell in code(notebook)) >= 1
     for cell in notebook.cells:
         assert set(cell.metadata) <= {"tags"}
+        for output in cell.get("outputs", ()):
+            assert output.output_type != "error"
+            assert output.get("name") != "stderr", output.text
     assert set(notebook.metadata) == {"kernelspec", "language_info"}
     text = path.read_text(encoding="utf-8")
     assert len(text.encode()) < LARGEST

@@ -59,6 +59,16 @@ def test_levels_of_many_filters_have_a_legend_beside_them():
     assert len(styles) == 20
 
 
+@pytest.mark.parametrize("span", [1, 40, 61, 170, 240, 3000, 9000, 20_000, 129_000])
+def test_times_have_a_few_ticks_whatever_they_span(span):
+    frames = many_frames(2, np.timedelta64(span, "s"))
+    ax = plot.levels(frames, by="filter")
+    within(ax)
+    assert ax.get_xlabel() == "UTC"
+    assert 1 <= len(ax.get_xticklabels()) <= 9
+    texts_apart(ax.get_xticklabels())
+
+
 def test_a_plan_of_many_long_names_stands_apart():
     class Job:
         def __init__(self, name, kind, masters):

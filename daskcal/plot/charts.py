@@ -85,7 +85,7 @@ def levels(
     if label == "UTC":
         from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
-        locator = AutoDateLocator(maxticks=7)
+        locator = AutoDateLocator(minticks=3, maxticks=7)  # with 5 and 7 some spans have no ticks
         ax.xaxis.set_major_locator(locator)
         ax.xaxis.set_major_formatter(ConciseDateFormatter(locator))
     found_levels = values[np.isfinite(values)]
