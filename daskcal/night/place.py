@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
 from daskcal.atomic import flush_folder, put_in_place
+from daskcal.errors import OutputError
 from daskcal.fits.urls import absolute, is_url, local
 from daskcal.night import output
 from daskcal.night.lock import held
@@ -97,6 +98,15 @@ def place_of(path: str | os.PathLike[str]) -> Place:
 
         return Bucket(absolute(path))
     return Folder(Path(local(os.fspath(path))))
+
+
+@contextlib.contextmanager
+def called(draft: str, path: str) -> Iterator[None]:
+    """Have messages say the name that a draft is to have: nobody knows it by another."""
+    try:
+        yield
+    except OutputError as error:
+        raise OutputError(str(error).replace(draft, path)) from error
 
 
 class Folder:

@@ -35,7 +35,7 @@ from daskcal.night.opened import OpenedMasters
 from daskcal.night.origins import origin_of
 from daskcal.night.output import check_targets
 from daskcal.night.pixels import PixelMasks
-from daskcal.night.place import Place, place_of
+from daskcal.night.place import Place, called, place_of
 from daskcal.night.plan import Plan, plan_night
 from daskcal.night.progress import Watch
 from daskcal.night.quality import Seen, look_at
@@ -384,8 +384,9 @@ class Run:
         master = self.combined(job, calibrated, self.judge.asked)
         path, origin = self.place.at(job.name), origin_of(self, job)
         unjudged = self.place.draft(job.name)  # the master there is not given up for a bad one
-        (sink,) = to_fits(master, unjudged, compute=False, origin=origin)
-        written = self.judge.master(job, raw, master, unjudged, sink)
+        with called(unjudged, path):
+            (sink,) = to_fits(master, unjudged, compute=False, origin=origin)
+            written = self.judge.master(job, raw, master, unjudged, sink)
         written = replace(written, path=path)
         self.place.settle(unjudged, job.name)
         entry = self.entry(job, job.name, written, steps(master))

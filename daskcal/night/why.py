@@ -74,7 +74,8 @@ class Why:
         if len(self.frames) > _SHOWN:
             lost = sum(bool(one.trouble) for one in self.frames[_SHOWN:])
             also = f", {lost} of them missing or changed" if lost else ""
-            yield f"{inner}and {len(self.frames) - _SHOWN} frames more{also}"
+            more = len(self.frames) - _SHOWN
+            yield f"{inner}and {more} frame{'s' * (more > 1)} more{also}"
         for used, why, trouble in self.masters:
             yield from self._master_lines(inner, used, why, trouble, told)
 

@@ -87,6 +87,7 @@ def run(command: list[str]) -> int:
     result = CliRunner().invoke(main, command)
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
+    assert ".tmp" not in result.output  # messages name products
     return int(result.exit_code)
 
 
