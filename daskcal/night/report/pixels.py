@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import math
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -78,12 +79,12 @@ class Look:
     masked: Mapping[str, float]
 
 
-def look_at(path: str, longest: int) -> Look:
+def look_at(path: str | os.PathLike[str], longest: int) -> Look:
     """Look at a product: a FITS file, or a Zarr store, whose frames come on one sheet.
 
     Parameters
     ----------
-    path : str
+    path : path
         Of a store it may be the URL.
     longest : int
         Side of the picture.
@@ -93,8 +94,8 @@ def look_at(path: str, longest: int) -> Look:
     FrameError
         It is missing, damaged, or holds no image.
     """
-    store = path.endswith(".zarr")
-    return _look_at_store(path, longest) if store else _look_at_file(path, longest)
+    name = os.fspath(path)
+    return (_look_at_store if name.endswith(".zarr") else _look_at_file)(name, longest)
 
 
 def _look_at_file(path: str, longest: int) -> Look:
