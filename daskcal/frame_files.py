@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from daskcal.fits.upload import refuse_existing, uploaded
 from daskcal.fits.urls import is_url
-from daskcal.fits.write import Plane, Written, write_bands
+from daskcal.fits.write import Plane, Written, refuse_early, write_bands
 from daskcal.frames.block import Block
 from daskcal.frames.memory import SLACK, budget, threads
 from daskcal.frames.one_by_one import OneByOne
@@ -90,7 +90,12 @@ class FrameFiles:
         return uploaded(str(path), write, overwrite=self.overwrite)
 
     def write_all(self, paths: Sequence[Path | str], at_once: int) -> list[Written]:
-        """Write all, some `at_once`; the first failure ends it."""
+        """Write all, some `at_once`; the first failure ends it, none if one of them must not be."""
+        for path in paths:
+            if is_url(path):
+                refuse_existing(str(path), self.overwrite)
+            else:
+                refuse_early(Path(path), 0, self.overwrite)
         discard_temporaries(*(path for path in paths if not is_url(path)))
         todo = [partial(self.write, i, path) for i, path in enumerate(paths)]
         with given_up(paths):

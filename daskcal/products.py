@@ -112,7 +112,7 @@ def to_fits(
     else:
         targets = _frame_targets(ds, place, names)
         each = origins_of(origin, len(targets))
-        if compute and threads_compute():
+        if compute and targets and threads_compute():
             at_once = threads() + WAITING
             files = frame_files(ds, planes, each, room(at_once), **options)
             if files is not None:

@@ -126,6 +126,19 @@ def check_file(path: str | Path) -> None:
         assert "0 warning(s) and 0 error(s)" in run.stdout, run.stdout
 
 
+def test_of_no_frames_nothing_is_written(raw: Path, tmp_path: Path) -> None:
+    assert to_fits(calibrated(raw).isel(frame=[]), tmp_path / "science") == []
+
+
+def test_where_one_file_must_not_be_written_none_is(raw: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "science"
+    folder.mkdir()
+    (folder / "n2.fits").write_text("mine")
+    with pytest.raises(OutputError, match=r"n2\.fits exists; pass overwrite=True"):
+        to_fits(calibrated(raw), folder)
+    assert os.listdir(folder) == ["n2.fits"]
+
+
 def test_frames_become_a_file_each(raw: Path, tmp_path: Path) -> None:
     frames = calibrated(raw)
     written = to_fits(frames, tmp_path / "science")

@@ -6,9 +6,11 @@ import contextlib
 import errno
 from collections.abc import Iterable
 from functools import partial
+from glob import has_magic
 from typing import Any
 
 from daskcal.errors import FrameError, OutputError
+from daskcal.fits.at_once import each_range
 from daskcal.fits.remote import asked, filesystem, sent
 from daskcal.fits.urls import inside
 
@@ -100,6 +102,9 @@ def remove_objects(urls: Iterable[str]) -> None:
         return
     store = filesystem(urls[0])[0]
     keys = [filesystem(url)[1] for url in urls]
+    if any(map(has_magic, keys)):  # which `rm` would take for patterns
+        list(each_range(remove_object, urls))
+        return
     sent(urls[0], lambda: store.rm(keys))
 
 

@@ -266,11 +266,12 @@ def _in_bands(data: da.Array, rows: tuple[int, ...]) -> da.Array:
 
 def _job(path: Path, units: tuple[_Unit, ...], overwrite: bool, compress: str) -> _Job:
     size = _end(units[-1])
-    _refuse_early(path, size * (2 if compress == "rice" else 1), overwrite)
+    refuse_early(path, size * (2 if compress == "rice" else 1), overwrite)
     return _Job(str(path), new_temporary(path), size, units, overwrite, compress)
 
 
-def _refuse_early(path: Path, size: int, overwrite: bool) -> None:
+def refuse_early(path: Path, size: int, overwrite: bool) -> None:
+    """Refuse, before any pixel, a file of `size` bytes that cannot be written."""
     folder = path.parent
     if not folder.is_dir():
         raise OutputError(f"{path} cannot be written: there is no folder {folder}; make it first")

@@ -12,7 +12,8 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 
-_lock = threading.Lock()
+_reading = threading.Lock()  # what is read is read once
+_lock = threading.Lock()  # of what is below, and never held for long
 # By the name of the Dask array, which tells its content; there as long as somebody uses it.
 _held: weakref.WeakValueDictionary[str, np.ndarray] = weakref.WeakValueDictionary()
 _recent: OrderedDict[str, np.ndarray | None] = OrderedDict()  # what is kept, the latest last
@@ -21,8 +22,9 @@ _kept = 0  # bytes of them at most
 
 def in_memory(arrays: Sequence[da.Array]) -> list[np.ndarray]:
     """Arrays as a whole, not to be written to, each computed once while anyone holds it."""
-    with _lock:
-        there = {array.name: _held.get(array.name) for array in arrays}
+    with _reading:
+        with _lock:
+            there = {array.name: _held.get(array.name) for array in arrays}
         new = {array.name: array for array in arrays if there[array.name] is None}
         room = {name: np.empty(array.shape, array.dtype) for name, array in new.items()}
         if new:
@@ -31,12 +33,13 @@ def in_memory(arrays: Sequence[da.Array]) -> list[np.ndarray]:
             da.store(list(new.values()), targets, lock=False)
         for array in room.values():
             array.flags.writeable = False
-        _held.update(room)
         found = there | room
-        for array in arrays:
-            _recent[array.name] = found[array.name]
-            _recent.move_to_end(array.name)
-        _forget_beyond(_kept)
+        with _lock:
+            _held.update(room)
+            for array in arrays:
+                _recent[array.name] = found[array.name]
+                _recent.move_to_end(array.name)
+            _forget_beyond(_kept)
         return [whole for array in arrays if (whole := found[array.name]) is not None]
 
 

@@ -130,4 +130,4 @@ def active_client() -> Any:
 def _cluster_workers() -> list[dict]:
     """What is known of the workers of the cluster that computes; none without one."""
     client = active_client()
-    return [] if client is None else list(client.scheduler_info()["workers"].values())
+    return [] if client is None else list(client.scheduler_info(n_workers=-1)["workers"].values())

@@ -93,7 +93,7 @@ class Bucket:
         for part in parts:
             drafts = [name for name in objects(self.at(part)) if name.endswith(_DRAFT)]
             remove_objects(self.at(f"{part}/{name}") for name in drafts)
-        abort_uploads(self.url)
+            abort_uploads(self.at(part))  # not of the whole bucket: other runs are at work there
 
     def sizes(self, names: Iterable[str]) -> dict[str, int]:
         """Bytes of those of some products that are there; -1 for a store of several objects."""
@@ -119,10 +119,14 @@ class Bucket:
         """Bytes of an object, and when it was written (ns, which stores know to the second)."""
         return object_stamp(self.at(name))
 
-    def append(self, name: str, line: bytes) -> None:
-        """Add a line to a journal: an object of its own."""
+    def require(self) -> None:
+        """Raise where another run has taken it."""
         if self._claim is not None:
             self._claim.check()
+
+    def append(self, name: str, line: bytes) -> None:
+        """Add a line to a journal: an object of its own."""
+        self.require()
         if not self._next:
             self._next = 1 + max(
                 (int(n) for n in objects(self.at(name)) if n.isdecimal()), default=0
@@ -147,8 +151,7 @@ class Bucket:
 
     def settle(self, draft: str, name: str) -> None:
         """Give a draft its name: the store copies it, and shows the copy when it is whole."""
-        if self._claim is not None:
-            self._claim.check()
+        self.require()
         copy_object(draft, self.at(name))
         self.discard(draft)
 

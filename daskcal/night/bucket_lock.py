@@ -50,6 +50,7 @@ class Claim:
                        "token": self._token}  # fmt: skip
         self._number = 0
         self._lost = False
+        self._beaten = time.monotonic()
 
     def acquire(self) -> None:
         """Make the output this run's.
@@ -75,7 +76,9 @@ class Claim:
         """Take the output of a run that is dead; False where it is another's by now."""
         self._respect(seen, holder)
         ticket = f"{self.url}-{holder.get('token', 'x')}"
-        if not create_object(ticket, self._content()):
+        mine = self._content()
+        # an answer may be lost: then the ticket stands, and is this run's
+        if not create_object(ticket, mine) and _read(ticket) != mine:
             raise OutputError(
                 f"{self.folder} is being taken over by another run; wait for it, or remove "
                 f"{ticket} where there is none"
@@ -112,9 +115,12 @@ class Claim:
             return
         self._number += 1
         put_object(self.url, self._content())
+        self._beaten = time.monotonic()
 
     def check(self) -> None:
         """Raise a `LostOutputError` where another run has the output."""
+        if time.monotonic() - self._beaten > lock.PATIENCE:  # silent so long, it may be another's
+            self.beat()
         if self._lost:
             raise LostOutputError(
                 f"{self.folder} was taken by another run, since this one showed no sign of life "
@@ -128,12 +134,16 @@ class Claim:
             remove_object(self.url)
 
     def _seen(self) -> bytes | None:
-        with contextlib.suppress(FileNotFoundError):
-            return read_whole(self.url)
-        return None
+        return _read(self.url)
 
     def _content(self) -> bytes:
         return f"{json.dumps(self._whose)}\n{self._number}\n".encode()
+
+
+def _read(url: str) -> bytes | None:
+    with contextlib.suppress(FileNotFoundError):
+        return read_whole(url)
+    return None
 
 
 def _holder(content: bytes) -> dict[str, Any]:
@@ -169,5 +179,5 @@ def held(folder: str, say: Callable[[str], None]) -> Iterator[Claim]:
 
 def _beat(claim: Claim, over: threading.Event) -> None:
     while not over.wait(lock.BEAT):
-        with contextlib.suppress(DaskcalError):  # of a store that is away: others wait, too
+        with contextlib.suppress(Exception):  # a store that is away; `check` sees to the rest
             claim.beat()

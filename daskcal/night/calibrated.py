@@ -35,7 +35,6 @@ def calibrate_frames(
     opened: Mapping[str, xr.Dataset],
     pixels: PixelMasks,
     norm: float | None,
-    looked_at: Mapping[str, xr.Dataset] | None = None,
 ) -> tuple[xr.Dataset, list[str]]:
     """The raw frames of a job, calibrated with its masters, lazily; and what is to be said.
 
@@ -51,13 +50,10 @@ def calibrate_frames(
         The bad pixels of the night.
     norm : float, optional
         What its flat is divided by, where that is not for the flat alone to say.
-    looked_at : mapping of str to Dataset, optional
-        The masters that bad pixels are looked for in, where they are not those `opened`.
     """
     masters = {kind: [opened[name] for name in names] for kind, names in job.masters.items()}
-    shown = opened if looked_at is None else looked_at
-    masters["bad"] = [pixels.bad_of(job, frames, shown)]
-    masters["hot"] = pixels.hot_of(job, shown) if job.kind == "science" else []
+    masters["bad"] = [pixels.bad_of(job, frames, opened)]
+    masters["hot"] = pixels.hot_of(job, opened) if job.kind == "science" else []
     config = pixels.plan.config_of(job)
     arguments, messages = calibration_arguments(config, job, frames, masters)
     if norm is not None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from pydantic import TypeAdapter, ValidationError
 
-from daskcal.errors import ConfigError
+from daskcal.errors import ConfigError, FrameError
 from daskcal.night.ledger import Gate, Ledger, ProductEntry, as_json, read_ledger
 from daskcal.night.place import Place
 
@@ -102,9 +102,10 @@ class Journal:
         line = json.dumps({"format": _FORMAT, **record}, ensure_ascii=True, allow_nan=False)
         try:
             self.place.append(NAME, line.encode("ascii"))
-        except OSError as error:
+        except (OSError, FrameError) as error:
+            why = getattr(error, "strerror", None) or error
             self.trouble = (
-                f"{self.place.at(NAME)} cannot be written ({error.strerror or error}): a run that "
+                f"{self.place.at(NAME)} cannot be written ({why}): a run that "
                 "is killed now would begin again with what it was to note"
             )
 

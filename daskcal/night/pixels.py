@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import threading
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -24,14 +25,25 @@ if TYPE_CHECKING:
     from daskcal.night.plan import Plan
 
 
+_one_thread = threading.RLock()  # looks for pixels: others then find what it has found
+
+
+def _as_it_is(master: xr.Dataset) -> xr.Dataset:
+    return master
+
+
 @dataclass
 class PixelMasks:
-    """What masters show of the detector's pixels: found once for each, and kept."""
+    """What masters show of the detector's pixels: found once for each, and kept.
+
+    `read` is given a master before pixels are looked for in it.
+    """
 
     plan: Plan
     hot: dict[str, xr.Dataset] = field(default_factory=dict)
     unstable: dict[str, xr.Dataset] = field(default_factory=dict)
     of_flats: dict[str, xr.Dataset] = field(default_factory=dict)
+    read: Callable[[xr.Dataset], xr.Dataset] = _as_it_is
 
     def with_unstable(
         self, job: Job, calibrated: xr.Dataset, dark: xr.Dataset
@@ -58,9 +70,10 @@ class PixelMasks:
     def hot_in(self, job: Job, dark: xr.Dataset, name: str) -> xr.Dataset | None:
         """The hot pixels of the master dark called `name`; None where the config wants none."""
         limit = self.plan.config_of(job).dark.hot_threshold
-        if limit is not None and name not in self.hot:
-            threshold = None if limit == "auto" else limit
-            self.hot[name] = hot_pixels(dark, threshold=threshold).compute()
+        with _one_thread:
+            if limit is not None and name not in self.hot:
+                threshold = None if limit == "auto" else limit
+                self.hot[name] = hot_pixels(self.read(dark), threshold=threshold).compute()
         return self.hot.get(name)
 
     def bad_of(self, job: Job, frames: xr.Dataset, opened: Mapping[str, xr.Dataset]) -> Any:
@@ -81,13 +94,15 @@ class PixelMasks:
     def _of_masters(self, job: Job, opened: Mapping[str, xr.Dataset]) -> Iterable[xr.Dataset]:
         longest = _longest(job, opened)
         if self.plan.config_of(job).mask.from_darks and longest and UNSTABLE in opened[longest]:
-            if longest not in self.unstable:
-                self.unstable[longest] = _unstable(longest, opened[longest]).compute()
+            with _one_thread:
+                if longest not in self.unstable:
+                    self.unstable[longest] = _unstable(longest, opened[longest]).compute()
             yield self.unstable[longest]
         flats = job.masters.get("flat", ())
         if self.plan.config_of(job).mask.from_flats and flats:
-            if flats[0] not in self.of_flats:
-                self.of_flats[flats[0]] = ccdmask(opened[flats[0]]).compute()
+            with _one_thread:
+                if flats[0] not in self.of_flats:
+                    self.of_flats[flats[0]] = ccdmask(self.read(opened[flats[0]])).compute()
             yield self.of_flats[flats[0]]
 
 

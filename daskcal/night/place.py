@@ -72,6 +72,14 @@ class Place(Protocol):
         FileNotFoundError
         """
 
+    def require(self) -> None:
+        """Make sure that this run still holds it.
+
+        Raises
+        ------
+        LostOutputError
+        """
+
     def append(self, name: str, line: bytes) -> None:
         """Add a line to a journal, for good."""
 
@@ -159,6 +167,9 @@ class Folder:
         """Bytes of a file, and when it was written (ns)."""
         status = (self.path / name).stat()
         return status.st_size, status.st_mtime_ns
+
+    def require(self) -> None:
+        """Nobody can take it: the system's lock ends with the process alone."""
 
     def append(self, name: str, line: bytes) -> None:
         """Add a line to a journal."""

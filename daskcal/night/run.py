@@ -254,10 +254,12 @@ class Run:
             self.note(shelve(self, self.plan.library.folder))
         self.note([self.journal.trouble] if self.journal.trouble else [])
         ledger = self.record.ledger(command)
+        self.place.require()
         write_ledger(ledger, self.place.at("night.json"))
         told = self.place.sizes(["report/index.html"]) and says_the_same(ledger, before.ledger)
         if before.interrupted or not told:
             write_report(str(self.place), ledger)
+        self.place.require()
         self.journal.close()
         return ledger
 

@@ -7,6 +7,7 @@ worked on, those of masters once for all groups of a process.
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -15,6 +16,7 @@ from functools import lru_cache, partial
 from typing import Any
 
 import dask
+import dask.array as da
 import numpy as np
 import xarray as xr
 
@@ -24,9 +26,8 @@ from daskcal.fits.frame import read_frame
 from daskcal.fits.urls import is_url
 from daskcal.fits.write import Written
 from daskcal.frame_files import FrameFiles, given_up, in_order
-from daskcal.frames.block import PLANES
-from daskcal.frames.held import held_dataset, keep
-from daskcal.frames.master import UNSTABLE
+from daskcal.frames.held import held_bytes, held_dataset, keep
+from daskcal.frames.memory import threads
 from daskcal.frames.scratch import scratch_removed
 from daskcal.night.calibrated import calibrate_frames, raw_frames, steps
 from daskcal.night.gates_frames import of_raw
@@ -42,6 +43,8 @@ from daskcal.provenance import Origin
 from daskcal.temporaries import discard_temporaries
 
 BESIDE = 2  # files of a task on a worker: one is computed while the other is flushed
+_log = logging.getLogger(__name__)
+_over: set[str] = set()  # runs that this process has had a hand in
 _alone = threading.Lock()  # Dask's configuration is one for all threads
 
 
@@ -51,6 +54,8 @@ class Group:
 
     Attributes
     ----------
+    run : str
+        Names the run; what it has begun is not gone on with once it is over.
     plan : Plan
         Of these frames alone.
     job : Job
@@ -68,6 +73,7 @@ class Group:
         Bytes that masters may take, and all that is computed in a process.
     """
 
+    run: str
     plan: Plan
     job: Job
     masters: tuple[tuple[str, str, str], ...]
@@ -118,6 +124,8 @@ def make_group(group: Group, at_once: int, *, on_worker: bool = False) -> Iterat
         discard_temporaries(*(_path(group, k) for k in places))
     todo: list[Callable[[], Made | None]]
     if group.apart:
+        # each holds whole frames, and masters beside those in memory: no more than compute
+        at_once = 1 if on_worker else min(at_once, threads())
         todo = [partial(_made_apart, group, k, on_worker) for k in places]
     else:
         ready = _prepared(group, tuple(places), on_worker)
@@ -125,8 +133,9 @@ def make_group(group: Group, at_once: int, *, on_worker: bool = False) -> Iterat
     yield from in_order(todo, at_once)
 
 
-def release() -> None:
-    """Forget the masters that this process has in memory for groups to come."""
+def release(run: str) -> None:
+    """A run is over: begin no more of its frames, and forget the masters kept for them."""
+    _over.add(run)
     keep(0)
     _pixels_of.cache_clear()
     _opened.cache_clear()
@@ -161,6 +170,7 @@ def _prepared(group: Group, places: tuple[int, ...], on_worker: bool) -> _Ready 
                 return None
             places = fine
         except Exception:  # whatever it is, it is said when they are made alone
+            _log.debug("a group cannot be made together", exc_info=True)
             return None
     return None
 
@@ -175,11 +185,14 @@ def _within(memory: int) -> Iterator[None]:
 def _ready(group: Group, places: tuple[int, ...]) -> _Ready:
     raw = raw_frames(group.plan, places)
     numbers = of_raw(group.plan.config.gates, raw_numbers(raw), calibration=False)
-    opened = _opened(group.masters)
-    found = _pixels_of(group.masters, group.plan.config.model_dump_json())
+    opened = _opened(group.run, group.masters)
+    hot, unstable, of_flats = _pixels_of(
+        group.run, group.masters, group.plan.config.model_dump_json()
+    )
     calibrated, messages = calibrate_frames(
-        replace(group.job, frames=places), raw, opened, PixelMasks(group.plan, *found),
-        group.norm, _InMemory(opened),
+        replace(group.job, frames=places), raw, opened,
+        PixelMasks(group.plan, hot, unstable, of_flats, partial(_read_once, group.room)),
+        group.norm,
     )  # fmt: skip
     output, origins = group.plan.config.output, [group.origins[k] for k in places]
     options: Any = {"overwrite": True, "compress": output.compress}
@@ -188,7 +201,8 @@ def _ready(group: Group, places: tuple[int, ...]) -> _Ready:
 
 
 @lru_cache(maxsize=8)
-def _opened(masters: tuple[tuple[str, str, str], ...]) -> OpenedMasters:
+def _opened(run: str, masters: tuple[tuple[str, str, str], ...]) -> OpenedMasters:
+    """The masters, once for the groups of a run: another may have made them anew."""
     opened = OpenedMasters()
     for master in masters:
         opened.add(*master)
@@ -197,35 +211,25 @@ def _opened(masters: tuple[tuple[str, str, str], ...]) -> OpenedMasters:
 
 @lru_cache(maxsize=4)
 def _pixels_of(
-    masters: tuple[tuple[str, str, str], ...], config: str
+    run: str, masters: tuple[tuple[str, str, str], ...], config: str
 ) -> tuple[dict[str, xr.Dataset], ...]:
     """Where the bad pixels that these masters show are kept, once they have been looked for."""
     return {}, {}, {}
 
 
-class _InMemory(Mapping[str, xr.Dataset]):
-    """Masters whose pixels are read once, for whatever is looked for in them."""
-
-    def __init__(self, opened: OpenedMasters) -> None:
-        self.opened = opened
-
-    def __getitem__(self, name: str) -> xr.Dataset:
-        master = self.opened[name]
-        return held_dataset(master[[p for p in (*PLANES, UNSTABLE) if p in master]])
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.opened)
-
-    def __len__(self) -> int:
-        return len(self.opened)
+def _read_once(room: int, master: xr.Dataset) -> xr.Dataset:
+    """A master whose pixels are read once, whatever is looked for in them, where there is room."""
+    planes = master[[name for name in ("image", "mask") if name in master]]
+    lazy = [plane.data for plane in planes.values() if isinstance(plane.data, da.Array)]
+    return held_dataset(planes) if held_bytes(lazy) <= room else planes
 
 
 # --- one frame ------------------------------------------------------------------------------------
 
 
 def _made(group: Group, ready: _Ready | None, k: int) -> Made | None:
-    """The product of a frame; None where something is wrong."""
-    if ready is None or k not in ready.places:
+    """The product of a frame; None where something is wrong, or the run is over."""
+    if ready is None or k not in ready.places or group.run in _over:
         return None
     at = ready.places.index(k)
     numbers = ready.numbers[at]
@@ -237,6 +241,7 @@ def _made(group: Group, ready: _Ready | None, k: int) -> Made | None:
             check_datasum(group.plan.frames[k])
         written, seen = _written(group, ready, k, at)
     except Exception:  # likewise
+        _log.debug("a frame of a group cannot be made", exc_info=True)
         return None
     done = steps(ready.calibrated, at)
     seconds = time.perf_counter() - since

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import secrets
 from collections import deque
 from collections.abc import Generator, Hashable, Iterator, Sequence
 from concurrent.futures import CancelledError
@@ -39,6 +40,7 @@ IN_FLIGHT = 2  # groups for each thread of the workers: one is worked on, one wa
 _LEVELS = ("SATURATE", "SATURATA", "SATLEVEL")  # that count where they are above 0
 _OF_READOUT = ("unit", "origin_y", "origin_x", "origin_known", "detector", "instrument", "filter",
                "binning", "imagetyp")  # fmt: skip
+_LEAVE = 10.0  # s in which workers may end with what they are at
 _LOOK = 1.0  # s between looks at whether the scheduler is there
 
 
@@ -99,26 +101,27 @@ def _settle(run: Run, waiting: deque[Job], done: dict[str, _Done | None]) -> Non
 
 def _made(run: Run, jobs: Sequence[Job]) -> Generator[tuple[Job, Made | None]]:
     """What comes of jobs, group by group; None where one is to be made alone."""
-    client = active_client()
+    client, token = active_client(), secrets.token_hex(8)
     if client is not None:
         size = math.ceil(len(jobs) / (IN_FLIGHT * max(1, all_threads())))
-        yield from _on_workers(run, client, _groups(run, jobs, min(TOGETHER, max(1, size))))
+        groups = _groups(run, jobs, min(TOGETHER, max(1, size)))
+        yield from _on_workers(run, client, groups, token)
     elif threads_compute():
         at_once = threads() + WAITING
         keep(room(at_once))
         try:
             for some in _groups(run, jobs, TOGETHER):
-                group = _group(run, some, room(at_once))
+                group = _group(run, some, room(at_once), token)
                 made = [None] * len(some) if group is None else make_group(group, at_once)
                 yield from zip(some, made, strict=True)
         finally:
-            release()
+            release(token)
     else:
         yield from ((job, None) for job in jobs)
 
 
 def _on_workers(
-    run: Run, client: Any, groups: Iterator[list[Job]]
+    run: Run, client: Any, groups: Iterator[list[Job]], token: str
 ) -> Iterator[tuple[Job, Made | None]]:
     """One task a group, a few groups at a time."""
     flying: dict[Any, list[Job]] = {}
@@ -127,7 +130,8 @@ def _on_workers(
             while len(flying) < IN_FLIGHT * max(1, all_threads()):
                 if (some := next(groups, None)) is None:
                     break
-                if (group := _group(run, some, room(BESIDE, alone=False))) is None:
+                group = _group(run, some, room(BESIDE, alone=False), token)
+                if group is None:
                     yield from ((job, None) for job in some)
                 else:
                     flying[client.submit(made_on_worker, group, pure=False)] = some
@@ -138,8 +142,19 @@ def _on_workers(
                 yield from zip(some, _result(client, future, len(some)), strict=True)
     finally:
         if client.status == "running":
-            client.cancel(list(flying))
-            client.run(release, on_error="ignore")
+            _leave(client, list(flying), token)
+
+
+def _leave(client: Any, flying: list[Any], token: str) -> None:
+    """Have workers end with the frame that each is at, wait for that, and let masters go."""
+    from distributed import wait
+
+    with contextlib.suppress(Exception):  # a scheduler that has just gone: they end with it
+        client.run(release, token, on_error="ignore")
+        if flying:
+            with contextlib.suppress(TimeoutError):
+                wait(flying, timeout=_LEAVE)
+            client.cancel(flying)
 
 
 def _finished(client: Any, futures: list[Any]) -> list[Any]:
@@ -203,7 +218,7 @@ def _alike(run: Run, job: Job) -> Hashable:
         tuple(str(row[name]) for name in _OF_READOUT),
         tuple(bool(np.isfinite(row[name])) for name in ("gain", "rdnoise")),
         tuple(sorted((key, _sort_of(value)) for key, value in header.items())),
-        tuple(header[key] for key in sorted(header) if key.endswith("SEC")),
+        tuple(value for key, value in sorted(header.items()) if _is_section(key, value)),
         tuple(_is_level(header.get(key)) for key in _LEVELS),
     )  # fmt: skip
 
@@ -212,11 +227,15 @@ def _sort_of(value: object) -> str:
     return "number" if type(value) in (int, float) else type(value).__name__
 
 
+def _is_section(key: str, value: object) -> bool:
+    return key.endswith("SEC") and isinstance(value, str)
+
+
 def _is_level(value: object) -> bool:
     return isinstance(value, int | float) and value > 0
 
 
-def _group(run: Run, jobs: Sequence[Job], masters: int) -> Group | None:
+def _group(run: Run, jobs: Sequence[Job], masters: int, token: str) -> Group | None:
     """What travels of jobs; None where that cannot be said. `masters` is room for these."""
     first, frames = jobs[0], [job.frames[0] for job in jobs]
     if run.trouble(first, run.record.left(first.frames)) is not None:
@@ -233,8 +252,9 @@ def _group(run: Run, jobs: Sequence[Job], masters: int) -> Group | None:
     )  # fmt: skip
     try:
         group = Group(
-            plan, job, run.opened.files(first.master_names), run.norm_of(first), _is_apart(plan),
-            absolute(str(run.place)), tuple(origin_of(run, job) for job in jobs), masters, budget(),
+            token, plan, job, run.opened.files(first.master_names), run.norm_of(first),
+            _is_apart(plan), absolute(str(run.place)),
+            tuple(origin_of(run, job) for job in jobs), masters, budget(),
         )  # fmt: skip
     except DaskcalError:
         return None

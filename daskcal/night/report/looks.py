@@ -15,7 +15,7 @@ from os import cpu_count
 
 from pydantic import TypeAdapter, ValidationError
 
-from daskcal.errors import DaskcalError
+from daskcal.errors import DaskcalError, FrameError
 from daskcal.fits.checksum import file_checksum
 from daskcal.fits.whole import at_hand, read_whole
 from daskcal.night.ledger import ProductEntry
@@ -114,7 +114,7 @@ class _Eyes:
 
 def _changed(place: Place, name: str) -> int:
     """When a file was written, in nanoseconds; 0 where there is none."""
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, FrameError):
         return place.changed(name)[1]
     return 0
 
@@ -124,7 +124,7 @@ def _earlier(place: Place) -> tuple[int, dict[str, Look]]:
     page = "report/index.html"
     try:
         text, written = read_whole(place.at(page)).decode("utf-8"), _changed(place, page)
-    except (OSError, ValueError):
+    except (OSError, ValueError, FrameError):
         return 0, {}
     looks = {}
     for picture, memory in _REMEMBERED.findall(text):
