@@ -42,14 +42,14 @@ def test_the_slowest_of_cores_network_and_client_decides(monkeypatch):
     monkeypatch.syspath_prepend(str(REPOSITORY))
     from benchmarks.costs import Figures, cost, enough
 
-    of = Figures(master=0.01, science={"all": 0.05, "image": 0.02}, product=0.1)
+    of = Figures(master=0.01, science={"all": 0.05, "image": 0.02}, product=0.1, tiny=0.01)
     one, many = cost(of, 1000, 1), cost(of, 1000, 100)
     assert one.core_hours == pytest.approx(5e5 * (0.9 * 0.05 + 0.1 * 0.01) / 3600)
     assert one.moved == pytest.approx(1000 + 4500)
     assert one.hours == one.cores == pytest.approx(one.core_hours / 4)
     assert many.hours == many.network == pytest.approx(5500 / 3600)
     assert enough(of, 1000, "all") == 2
-    slow = Figures(of.master, of.science, product=1.0)
+    slow = Figures(of.master, of.science, product=1.0, tiny=0.01)
     assert cost(slow, 1000, 100).hours == pytest.approx(5e5 * 0.9 / 16.8 / 3600)
 
 
