@@ -8,9 +8,10 @@ import json
 import logging
 import os
 import threading
+import time
 import warnings
 from collections.abc import Iterator, Mapping
-from concurrent.futures import CancelledError, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
@@ -316,14 +317,39 @@ class _Watch:
         _log.warning("a worker that joined is sent away: %s", worker)
 
     def _look(self) -> None:
-        without = 0.0
+        without, asked, since = 0.0, self._ask(), time.monotonic()
         step = min(1.0, self.wait / 5)
         while not self._done.wait(step):
-            without = 0.0 if self.client.scheduler_info()["workers"] else without + step
+            if not asked.done():
+                if time.monotonic() - since >= self.wait:
+                    address = self.client.scheduler.address
+                    self._end(f"the scheduler at {address} has not answered for {self.wait:g} s")
+                    return
+                continue
+            if (workers := self._answer(asked)) is not None:
+                without = 0.0 if workers else without + step
             if without >= self.wait:
                 none = f"none came back in {self.wait:g} s"
                 if self.refused:
                     none += f" but such as were sent away: {self.refused[-1]}"
-                self.lost = f"all workers are lost, and {none}"
-                self.client.close()
+                self._end(f"all workers are lost, and {none}")
                 return
+            asked, since = self._ask(), time.monotonic()
+
+    def _ask(self) -> Future[int]:
+        """How many workers there are; of one that is frozen the answer never comes."""
+
+        async def count() -> int:
+            return len((await self.client.scheduler.identity())["workers"])
+
+        return asyncio.run_coroutine_threadsafe(count(), self.client.loop.asyncio_loop)
+
+    @staticmethod
+    def _answer(asked: Future[int]) -> int | None:
+        with contextlib.suppress(Exception):  # a scheduler that is gone: what waits for it is told
+            return asked.result()
+        return None
+
+    def _end(self, why: str) -> None:
+        self.lost = why
+        self.client.close()

@@ -153,6 +153,23 @@ def of_another_version(tmp_path):
     return {"PYTHONPATH": f"{tmp_path}{os.pathsep}{REPOSITORY}", "PYTHONSAFEPATH": "1"}
 
 
+def test_a_scheduler_that_is_frozen():
+    """It holds the connection, and never answers."""
+
+    def freeze(address, process):
+        with daskcal.cluster(scheduler=address, wait=2) as client:
+            future = client.submit(time.sleep, 600)
+            os.kill(process.pid, signal.SIGSTOP)
+            future.result(timeout=60)
+
+    with (
+        scheduler() as (address, process),
+        running(*worker_command(address)),
+        pytest.raises(ClusterError, match="has not answered for 2 s; what is complete stays"),
+    ):
+        freeze(address, process)
+
+
 def test_a_worker_of_another_version(of_another_version):
     with (
         scheduler() as (address, _),
