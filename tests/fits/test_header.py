@@ -1,6 +1,7 @@
 """The card parser against astropy, on real headers and on broken ones."""
 
 import math
+import re
 import warnings
 
 import numpy as np
@@ -189,12 +190,20 @@ def test_what_astropy_writes_is_read_back(values):
     for key, value in values.items():
         if isinstance(value, str) and fits.Card(key, value)._check_if_rvkc(key, value):
             continue
+        if isinstance(value, str) and re.search("' */", value):
+            continue  # astropy (8.0) writes it rightly, and takes the slash for a comment's
         header[key] = (value, "a / comment")
     raw = header.tostring(endcard=False, padding=False).encode()
     cards = parse(raw)
     expected = {k: v for k, v in astropy_values(raw).items() if "." not in k}
     assert cards.values == expected
     assert cards.problems == ()
+
+
+@pytest.mark.parametrize("value", ["'/", "' /x", "a'/'b", "''//"])
+def test_a_slash_after_a_quote_is_no_comment(value):
+    raw = fits.Card("OBJECT", value, "a / comment").image.encode()
+    assert parse(raw).values == {"OBJECT": value}
 
 
 @given(st.binary(min_size=80, max_size=400))
