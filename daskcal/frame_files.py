@@ -30,7 +30,7 @@ from daskcal.temporaries import discard_temporaries, give_up
 Heads = Callable[[int], list[Plane]]
 T = TypeVar("T")
 WAITING = 2  # files that are flushed and read again while others are computed
-_EACH = 32 << 20  # bytes that a file takes in the making, whatever its size
+_EACH = 32 << 20  # bytes that a file takes in the making; more where steps see whole frames
 
 
 def threads_compute() -> bool:
@@ -86,7 +86,6 @@ class FrameFiles:
 
         if not is_url(path):
             return write(Path(path))
-        refuse_existing(str(path), self.overwrite)
         return uploaded(str(path), write, overwrite=self.overwrite)
 
     def write_all(self, paths: Sequence[Path | str], at_once: int) -> list[Written]:

@@ -44,7 +44,7 @@ def open_master(path: str | PathLike[str]) -> xr.Dataset:
     path : str or path
         A FITS file, or its URL: the image, and where they are there the extensions UNCERT,
         UNCSHARE (the part of UNCERT that comes from masters), MASK, NUSED and UNSTABLE. A CCDData
-        file of         ccdproc and a plain image will do.
+        file of ccdproc and a plain image will do.
 
     Returns
     -------

@@ -108,7 +108,7 @@ def unmark_bad(
 
     Returns
     -------
-    tuple of str
+    tuple of path
         The files that held the marks.
 
     Raises

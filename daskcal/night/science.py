@@ -44,7 +44,7 @@ from daskcal.temporaries import discard_temporaries
 
 BESIDE = 2  # files of a task on a worker: one is computed while the other is flushed
 _log = logging.getLogger(__name__)
-_over: set[str] = set()  # runs that this process has had a hand in
+_over: set[str] = set()  # runs that have come to their end
 _alone = threading.Lock()  # Dask's configuration is one for all threads
 
 
