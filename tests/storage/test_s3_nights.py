@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -253,7 +254,6 @@ def test_one_run_at_a_time(raw: Path, bucket: tuple[str, Any], monkeypatch: Any)
         daskcal.reduce_night(raw, url)
     dead = Claim(url, str)
     dead.acquire()  # and no beats
-    monkeypatch.setattr(lock, "PATIENCE", 0.5)
     claims = [Claim(url, str) for _ in range(4)]
     winners = [claim for claim, done in zip(claims, at_once(claims), strict=True) if done is None]
     assert len(winners) == 1
@@ -267,17 +267,29 @@ def test_one_run_at_a_time(raw: Path, bucket: tuple[str, Any], monkeypatch: Any)
 
 
 def at_once(claims: list[Claim]) -> list[OutputError | None]:
+    """What each was told; who has the output shows signs of life until all have been told."""
     from concurrent.futures import ThreadPoolExecutor
+
+    told = threading.Semaphore(0)
+    over = threading.Event()
 
     def one(claim: Claim) -> OutputError | None:
         try:
             claim.acquire()
         except OutputError as error:
             return error
+        finally:
+            told.release()
+        while not over.wait(lock.BEAT):
+            claim.beat()
         return None
 
     with ThreadPoolExecutor(len(claims)) as pool:
-        return list(pool.map(one, claims))
+        answers = pool.map(one, claims)
+        for _ in claims:
+            told.acquire()
+        over.set()
+        return list(answers)
 
 
 def test_a_rejected_master_does_not_cost_the_older_one(
