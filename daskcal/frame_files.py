@@ -18,9 +18,10 @@ from dask.callbacks import Callback
 from dask.local import get_sync
 from numpy.typing import NDArray
 
+from daskcal.fits.layout import Plane, Written, refuse_early
 from daskcal.fits.upload import refuse_existing, uploaded
 from daskcal.fits.urls import is_url
-from daskcal.fits.write import Plane, Written, refuse_early, write_bands
+from daskcal.fits.write import write_bands
 from daskcal.frames.block import Block
 from daskcal.frames.memory import SLACK, budget, threads
 from daskcal.frames.one_by_one import OneByOne

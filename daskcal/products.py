@@ -21,9 +21,10 @@ from daskcal.errors import ArgumentError, OutputError, choose
 from daskcal.fits.cards import CARD, make_card
 from daskcal.fits.header import parse
 from daskcal.fits.keywords import FrameValues, normalise
+from daskcal.fits.layout import Plane, Written
 from daskcal.fits.product_header import PREFIX, Fact, history_cards, product_cards
 from daskcal.fits.urls import is_url
-from daskcal.fits.write import Plane, Written, fits_sink
+from daskcal.fits.write import fits_sink
 from daskcal.frame_files import WAITING, FrameFiles, deviation, given_up, room, threads_compute
 from daskcal.frames.blocks import blocks, recover
 from daskcal.frames.detector_names import safe_name
@@ -86,7 +87,7 @@ def to_fits(
     Returns
     -------
     list of Written
-        Path, size and checksum of each file.
+        Path, size and DATASUMs of each file; `checksum` is its SHA-256, read when asked for.
 
     Raises
     ------

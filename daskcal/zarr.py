@@ -19,9 +19,9 @@ from zarr.codecs import BloscCodec, Crc32cCodec
 
 from daskcal.atomic import exchange, flush_folder
 from daskcal.errors import FrameError, OutputError
+from daskcal.fits.layout import Written
 from daskcal.fits.remote import is_there
 from daskcal.fits.urls import absolute, is_url
-from daskcal.fits.write import Written
 from daskcal.frames.blocks import blocks
 from daskcal.frames.masks import Flag
 from daskcal.strict import strict_keywords
@@ -279,7 +279,8 @@ def _finish(_: object, root: str, part: str | None, overwrite: bool) -> Written:
     files = StoreFiles(root if part is None else part)
     if part is None and not is_there(f"{root}/{HIDDEN}"):
         _marker(files)  # this task ran before, and its result was lost
-        return Written(root, *files.checksum(), ())
+        size, checksum = files.checksum()
+        return Written(root, size, sha256=checksum)
     consolidate(HiddenStore.at(root) if part is None else part)
     sizes = files.sizes()
     arrays = sorted({name.partition("/")[0] for name in sizes if "/" in name})
@@ -291,7 +292,7 @@ def _finish(_: object, root: str, part: str | None, overwrite: bool) -> Written:
     size, checksum = files.checksum()
     if part is not None:
         _rename(root, part, overwrite)
-    return Written(root, size, checksum, ())
+    return Written(root, size, sha256=checksum)
 
 
 def _rename(path: str, part: str, overwrite: bool) -> None:

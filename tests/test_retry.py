@@ -17,7 +17,8 @@ import daskcal
 from daskcal import retry
 from daskcal.errors import FrameError
 from daskcal.fits import read_pixels, scan
-from daskcal.fits.write import Plane, fits_sink
+from daskcal.fits.layout import Plane
+from daskcal.fits.write import fits_sink
 
 IMAGE = np.arange(600, dtype="u2").reshape(20, 30)
 

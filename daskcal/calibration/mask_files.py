@@ -23,10 +23,11 @@ from daskcal.atomic import write_atomically
 from daskcal.calibration.masters import Master, as_master
 from daskcal.errors import ArgumentError, FrameError, OutputError, nearest
 from daskcal.fits.checksum import file_checksum
+from daskcal.fits.layout import Plane, Written
 from daskcal.fits.open_file import open_file
 from daskcal.fits.product_header import product_cards
 from daskcal.fits.urls import is_url
-from daskcal.fits.write import Plane, Written, fits_sink
+from daskcal.fits.write import fits_sink
 from daskcal.frames.detector import RawWindow, detector_coords, raw_window
 from daskcal.frames.masks import FLAGS, MASK_ATTRS, Flag, has_reasons, mask_dataset
 from daskcal.frames.master import open_master
@@ -141,7 +142,7 @@ def write_mask(mask: Any, path: str | PathLike[str], *, overwrite: bool = False)
     if not path.parent.is_dir():
         raise OutputError(f"{path} cannot be written: there is no folder {path.parent}")
     write_atomically(path, "".join(lines).encode("ascii"))
-    return Written(str(path.absolute()), path.stat().st_size, file_checksum(path), ())
+    return Written(str(path.absolute()), path.stat().st_size)
 
 
 def as_mask(mask: Any, what: str, like: xr.Dataset | None = None) -> tuple[Master, da.Array]:

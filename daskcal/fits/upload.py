@@ -20,8 +20,9 @@ from dask.delayed import Delayed, delayed
 from daskcal.errors import OutputError
 from daskcal.fits.checksum import file_checksum
 from daskcal.fits.content import spool_folder
+from daskcal.fits.layout import Plane, Written
 from daskcal.fits.remote import filesystem, is_there, sent
-from daskcal.fits.write import Plane, Written, fits_sink
+from daskcal.fits.write import fits_sink
 from daskcal.temporaries import give_up
 
 
@@ -101,7 +102,7 @@ def uploaded(url: str, write: Callable[[Path], Written], *, overwrite: bool) -> 
     """
     copy = spool_folder() / f"product-{secrets.token_hex(8)}.fits"
     try:
-        made = write(copy)
+        made = write(copy).hashed()  # the store's copy would have to be fetched for it
         if not overwrite and is_there(url):
             if file_checksum(url) != made.checksum:  # else this task ran before
                 raise OutputError(f"{url} was made by someone else meanwhile; it is left")

@@ -12,8 +12,7 @@ import errno
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,82 +23,14 @@ from dask.layers import ArraySliceDep
 
 from daskcal.atomic import flush_folder
 from daskcal.errors import ArgumentError, OutputError, choose
-from daskcal.fits.cards import CARD, make_card
-from daskcal.fits.checksum import file_checksum, folded, header_bytes, padded, word_sum
+from daskcal.fits.checksum import file_checksum, folded, header_bytes, word_sum
 from daskcal.fits.flushing import begin_flush
+from daskcal.fits.layout import FileJob, Plane, Unit, Written, end_of, file_job, laid_out
 from daskcal.fits.urls import is_url
 from daskcal.retry import shared
-from daskcal.temporaries import discard_temporaries, forget, making, new_temporary
+from daskcal.temporaries import discard_temporaries, forget, making
 
-_BITPIX = {"u1": 8, "i2": 16, "i4": 32, "f4": -32, "f8": -64, "u2": 16}
 _PIECE = 1 << 18  # bytes that stay in a core's cache
-
-
-@dataclass(frozen=True, slots=True)
-class Plane:
-    """One image HDU to write.
-
-    Attributes
-    ----------
-    name : str
-        EXTNAME; empty for the primary HDU, which comes first.
-    cards : str
-        Card images (80 characters each) without those that describe the array.
-    data : dask.array.Array
-        (y, x) or (1, y, x), in bands of rows; float32, float64, uint8, uint16, int16 or int32.
-    """
-
-    name: str
-    cards: str
-    data: da.Array
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """A finished file.
-
-    Attributes
-    ----------
-    path : str
-    size : int
-        Bytes.
-    checksum : str
-        SHA-256 of the file, as ``sha256sum`` prints it.
-    datasums : tuple of int
-        DATASUM of each plane, before compression.
-    """
-
-    path: str
-    size: int
-    checksum: str
-    datasums: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Unit:
-    """Where one HDU lies: its header (without checksums), its data, its pixel type."""
-
-    head: str
-    header_at: int
-    data_at: int
-    shape: tuple[int, int]
-    dtype: str
-
-    @property
-    def n_bytes(self) -> int:
-        return self.shape[0] * self.shape[1] * np.dtype(self.dtype).itemsize
-
-
-@dataclass(frozen=True, slots=True)
-class _Job:
-    """One file to be: all that its tasks need."""
-
-    path: str
-    part: str
-    size: int
-    units: tuple[_Unit, ...]
-    overwrite: bool
-    compress: str
 
 
 def fits_sink(
@@ -138,7 +69,7 @@ def fits_sink(
         The folder is missing or cannot be written, the file exists, or the disk is too full.
     """
     choose("compress", compress, ("none", "rice"))
-    units = _layout(planes)
+    units = laid_out(planes)
     rows = planes[0].data.chunks[-2]
     banded = [replace(plane, data=_in_bands(plane.data, rows)) for plane in planes]
     if is_url(path):
@@ -148,7 +79,7 @@ def fits_sink(
         return uploaded_sink(str(path), banded, **options, after=_finished(after))
     path = Path(path).absolute()
     discard_temporaries(path)
-    job = _job(path, units, overwrite, compress)
+    job = file_job(path, units, overwrite, compress)
     arrays = [plane.data for plane in banded]
     axes = "fyx" if any(array.ndim == 3 for array in arrays) else "yx"
     sums = da.blockwise(
@@ -178,6 +109,12 @@ def fits_sink(
     )
 
 
+def hashed(sink: da.Array) -> da.Array:
+    """A lazy file whose `Written` knows its SHA-256, which the task that makes it works out."""
+    meta = np.empty((), object)
+    return da.blockwise(Written.hashed, "", sink, "", dtype=object, meta=meta, token="fits-sha256")
+
+
 def write_bands(
     path: Path,
     planes: Sequence[Plane],
@@ -190,67 +127,11 @@ def write_bands(
 
     See `fits_sink`. What is left before it, or where it fails, is for its caller to clear away.
     """
-    job = _prepare(_job(path.absolute(), _layout(planes), overwrite, compress))
+    job = _prepare(file_job(path.absolute(), laid_out(planes), overwrite, compress))
     return _finalise([_write_band(job, (r, slice(None)), *pixels) for r, pixels in bands], job)
 
 
 # --- before any pixel ---------------------------------------------------------------------------
-
-
-def _layout(planes: Sequence[Plane]) -> tuple[_Unit, ...]:
-    if not planes:
-        raise ArgumentError("planes is empty; a FITS file needs at least its primary image")
-    units: list[_Unit] = []
-    at = 0
-    for plane in planes:
-        dtype, shape = plane.data.dtype, plane.data.shape[-2:]
-        if dtype.str[1:] not in _BITPIX:
-            raise ArgumentError(
-                f"plane {plane.name or 'primary'!r} has dtype {dtype}; FITS products hold "
-                "float32, float64, uint8, uint16, int16 and int32"
-            )
-        if plane.data.ndim not in (2, 3) or plane.data.shape[:-2] not in ((), (1,)):
-            raise ArgumentError(
-                f"plane {plane.name or 'primary'!r} has shape {plane.data.shape}; "
-                "expected (y, x) or (1, y, x)"
-            )
-        if shape != planes[0].data.shape[-2:]:
-            raise ArgumentError(
-                f"plane {plane.name!r} has shape {shape}, the first {planes[0].data.shape[-2:]}"
-            )
-        head = _mandatory(plane, primary=not units, extended=len(planes) > 1) + plane.cards
-        length = padded(len(head) + 3 * CARD)  # CHECKSUM, DATASUM, END
-        units.append(_Unit(head, at, at + length, shape, dtype.str[1:]))
-        at = _end(units[-1])
-    return tuple(units)
-
-
-def _mandatory(plane: Plane, primary: bool, extended: bool) -> str:
-    rows, columns = plane.data.shape[-2:]
-    kind = plane.data.dtype.str[1:]
-    cards = [
-        make_card("SIMPLE", True, "conforms to the FITS standard")
-        if primary
-        else make_card("XTENSION", "IMAGE", "image extension"),
-        make_card("BITPIX", _BITPIX[kind], "bits per pixel; negative for floats"),
-        make_card("NAXIS", 2, "number of axes"),
-        make_card("NAXIS1", columns, "columns"),
-        make_card("NAXIS2", rows, "rows"),
-    ]
-    if primary and extended:
-        cards.append(make_card("EXTEND", True, "extensions follow"))
-    if not primary:
-        cards.append(make_card("PCOUNT", 0, "no parameters"))
-        cards.append(make_card("GCOUNT", 1, "one group"))
-        cards.append(make_card("EXTNAME", plane.name, "name of this extension"))
-    if kind == "u2":
-        cards.append(make_card("BSCALE", 1, "no scaling"))
-        cards.append(make_card("BZERO", 32768, "unsigned 16-bit integers"))
-    return "".join(cards)
-
-
-def _end(unit: _Unit) -> int:
-    return unit.data_at + padded(unit.n_bytes)
 
 
 def _finished(sink: da.Array | None) -> list[Delayed]:
@@ -264,32 +145,10 @@ def _in_bands(data: da.Array, rows: tuple[int, ...]) -> da.Array:
     return data if data.chunks == wanted else data.rechunk(wanted)
 
 
-def _job(path: Path, units: tuple[_Unit, ...], overwrite: bool, compress: str) -> _Job:
-    size = _end(units[-1])
-    refuse_early(path, size * (2 if compress == "rice" else 1), overwrite)
-    return _Job(str(path), new_temporary(path), size, units, overwrite, compress)
-
-
-def refuse_early(path: Path, size: int, overwrite: bool) -> None:
-    """Refuse, before any pixel, a file of `size` bytes that cannot be written."""
-    folder = path.parent
-    if not folder.is_dir():
-        raise OutputError(f"{path} cannot be written: there is no folder {folder}; make it first")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise OutputError(f"{path} cannot be written: no permission to write in {folder}")
-    if path.is_dir():
-        raise OutputError(f"{path} cannot be written: it is a folder")
-    if path.exists() and not overwrite:
-        raise OutputError(f"{path} exists; pass overwrite=True to replace it")
-    free = shutil.disk_usage(folder).free
-    if free < size:
-        raise OutputError(f"{path} needs {size} bytes, and {folder} has {free} bytes free")
-
-
 # --- the tasks ----------------------------------------------------------------------------------
 
 
-def _prepare(job: _Job, *_: Written) -> _Job:
+def _prepare(job: FileJob, *_: Written) -> FileJob:
     """Make the temporary and claim its bytes on disk; harmless where it has been made already."""
     with making(job.part) as wanted:
         if not wanted:
@@ -313,7 +172,7 @@ def _prepare(job: _Job, *_: Written) -> _Job:
     return job
 
 
-def _claim(handle: int, job: _Job) -> None:
+def _claim(handle: int, job: FileJob) -> None:
     os.ftruncate(handle, job.size)
     if hasattr(os, "posix_fallocate"):
         try:
@@ -323,7 +182,7 @@ def _claim(handle: int, job: _Job) -> None:
                 raise
 
 
-def _write_band(job: _Job, where: tuple[slice, slice], *blocks: object) -> tuple[int, ...]:
+def _write_band(job: FileJob, where: tuple[slice, slice], *blocks: object) -> tuple[int, ...]:
     """Write one band of every plane; return what the band adds to each DATASUM."""
     rows = where[0]
     bands = [_band(block, unit, rows) for block, unit in zip(blocks, job.units, strict=True)]
@@ -344,7 +203,7 @@ def _write_band(job: _Job, where: tuple[slice, slice], *blocks: object) -> tuple
             os.close(handle)
 
 
-def _band(block: object, unit: _Unit, rows: slice) -> np.ndarray:
+def _band(block: object, unit: Unit, rows: slice) -> np.ndarray:
     while isinstance(block, list):  # a contracted axis of length 1
         (block,) = block
     band = np.asarray(block)
@@ -354,7 +213,7 @@ def _band(block: object, unit: _Unit, rows: slice) -> np.ndarray:
     return band.reshape(shape)
 
 
-def _write_plane(handle: int | None, band: np.ndarray, unit: _Unit, first: int) -> int:
+def _write_plane(handle: int | None, band: np.ndarray, unit: Unit, first: int) -> int:
     """Write the rows of `band` from row `first` on, if anywhere; return the sum of their words.
 
     In pieces, so that a piece is turned into bytes, added up and written while it is in cache.
@@ -394,7 +253,7 @@ def _write_at(handle: int, data: memoryview | bytes, offset: int) -> None:
 # --- the last task ------------------------------------------------------------------------------
 
 
-def _finalise(sums: object, job: _Job) -> Written:
+def _finalise(sums: object, job: FileJob) -> Written:
     """Headers, checks, rename."""
     bands = list(_leaves(sums))
     datasums = tuple(folded(sum(column)) for column in zip(*bands, strict=True))
@@ -403,9 +262,9 @@ def _finalise(sums: object, job: _Job) -> Written:
             shared(lambda: os.stat(job.part), job.part)
         except FileNotFoundError:
             return _finished_before(job, datasums)
-        checksum = _complete(job, datasums)
-        written = Written(job.path, os.path.getsize(job.part), checksum, datasums)
-        _rename(job, written)
+        _complete(job, datasums)
+        written = Written(job.path, os.path.getsize(job.part), datasums)
+        _rename(job)
     except BaseException as error:
         with contextlib.suppress(OSError):
             os.unlink(job.part)
@@ -425,8 +284,8 @@ def _leaves(sums: object) -> Iterator[tuple[int, ...]]:
         yield sums
 
 
-def _complete(job: _Job, datasums: tuple[int, ...]) -> str:
-    """Write headers and padding, flush, check, compress; return the SHA-256 of the file."""
+def _complete(job: FileJob, datasums: tuple[int, ...]) -> None:
+    """Write headers and padding, flush, check, compress."""
     handle = os.open(job.part, os.O_RDWR)
     try:
         if os.fstat(handle).st_size != job.size:
@@ -434,28 +293,23 @@ def _complete(job: _Job, datasums: tuple[int, ...]) -> str:
         for unit, datasum in zip(job.units, datasums, strict=True):
             _write_at(handle, header_bytes(unit.head, datasum), unit.header_at)
             data_end = unit.data_at + unit.n_bytes
-            _write_at(handle, bytes(_end(unit) - data_end), data_end)
-        if job.compress == "none":
-            with ThreadPoolExecutor(1) as beside:  # hashing takes as long as all the rest
-                checksum = beside.submit(file_checksum, job.part)
-                _flush(handle, job, datasums)
-                return checksum.result()
+            _write_at(handle, bytes(end_of(unit) - data_end), data_end)
         _flush(handle, job, datasums)
     finally:
         os.close(handle)
-    from daskcal.fits.rice import compress_file
+    if job.compress == "rice":
+        from daskcal.fits.rice import compress_file
 
-    compress_file(job.part)
-    return file_checksum(job.part)
+        compress_file(job.part)
 
 
-def _flush(handle: int, job: _Job, datasums: tuple[int, ...]) -> None:
+def _flush(handle: int, job: FileJob, datasums: tuple[int, ...]) -> None:
     """Flush the file, and compare what is in it then with what was computed."""
     os.fsync(handle)
     for unit, datasum in zip(job.units, datasums, strict=True):
         head = header_bytes(unit.head, datasum)
         same = os.pread(handle, len(head), unit.header_at) == head
-        if not same or _sum_on_disk(handle, unit.data_at, _end(unit)) != datasum:
+        if not same or _sum_on_disk(handle, unit.data_at, end_of(unit)) != datasum:
             raise OutputError(
                 f"{job.path}: what was read back differs from what was written; "
                 "check the disk and its file system"
@@ -474,9 +328,9 @@ def _sum_on_disk(handle: int, start: int, stop: int) -> int:
     return folded(total)
 
 
-def _rename(job: _Job, written: Written) -> None:
+def _rename(job: FileJob) -> None:
     if not job.overwrite and os.path.exists(job.path):
-        if file_checksum(job.path) != written.checksum:
+        if file_checksum(job.path) != file_checksum(job.part):
             raise OutputError(f"{job.path} was made by someone else meanwhile; it is left as it is")
         os.unlink(job.part)
         return
@@ -484,7 +338,7 @@ def _rename(job: _Job, written: Written) -> None:
     flush_folder(os.path.dirname(job.path))
 
 
-def _finished_before(job: _Job, datasums: tuple[int, ...]) -> Written:
+def _finished_before(job: FileJob, datasums: tuple[int, ...]) -> Written:
     """This task ran before, and its result was lost: the final file tells."""
     if os.path.exists(job.path) and job.compress == "none":
         handle = os.open(job.path, os.O_RDONLY)
@@ -497,5 +351,5 @@ def _finished_before(job: _Job, datasums: tuple[int, ...]) -> Written:
         finally:
             os.close(handle)
         if same:
-            return Written(job.path, job.size, file_checksum(job.path), datasums)
+            return Written(job.path, job.size, datasums)
     raise OutputError(f"{job.path}: its temporary {job.part} was removed before it was finished")

@@ -12,7 +12,7 @@ import numpy as np
 import xarray as xr
 
 from daskcal.errors import DaskcalError, FrameError
-from daskcal.fits.write import Written
+from daskcal.fits.layout import Written
 from daskcal.frames.steps import last_step
 from daskcal.night.gates_frames import Group, Numbers, of_raw, of_rejected, of_signal
 from daskcal.night.gates_masters import master_numbers

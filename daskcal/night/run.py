@@ -15,7 +15,8 @@ import xarray as xr
 
 from daskcal.combination import combine
 from daskcal.errors import ArgumentError, DaskcalError, FrameError, choose
-from daskcal.fits.write import Written
+from daskcal.fits.layout import Written
+from daskcal.fits.write import hashed
 from daskcal.frames.memory import budget
 from daskcal.frames.scratch import scratch_removed
 from daskcal.masters.library import Library
@@ -388,7 +389,7 @@ class Run:
         unjudged = self.place.draft(job.name)  # the master there is not given up for a bad one
         with called(unjudged, path):
             (sink,) = to_fits(master, unjudged, compute=False, origin=origin)
-            written = self.judge.master(job, raw, master, unjudged, sink)
+            written = self.judge.master(job, raw, master, unjudged, hashed(sink))
         written = replace(written, path=path)
         self.place.settle(unjudged, job.name)
         entry = self.entry(job, job.name, written, steps(master))

@@ -23,8 +23,8 @@ import xarray as xr
 from daskcal.errors import FrameError
 from daskcal.fits.datasum import check_datasum
 from daskcal.fits.frame import read_frame
+from daskcal.fits.layout import Written
 from daskcal.fits.urls import is_url
-from daskcal.fits.write import Written
 from daskcal.frame_files import FrameFiles, given_up, in_order
 from daskcal.frames.held import held_bytes, held_dataset, keep
 from daskcal.frames.memory import threads
@@ -240,6 +240,7 @@ def _made(group: Group, ready: _Ready | None, k: int) -> Made | None:
         if group.plan.config.gates.datasum:
             check_datasum(group.plan.frames[k])
         written, seen = _written(group, ready, k, at)
+        written = written.hashed()
     except Exception:  # likewise
         _log.debug("a frame of a group cannot be made", exc_info=True)
         return None

@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 
 from daskcal.errors import DaskcalError, FrameError
-from daskcal.fits.write import Written
+from daskcal.fits.layout import Written
 from daskcal.frames.scratch import scratch_removed
 from daskcal.frames.steps import spelled_out
 from daskcal.night.jobs import Job

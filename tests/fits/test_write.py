@@ -25,7 +25,8 @@ from daskcal.errors import ArgumentError, OutputError
 from daskcal.fits import flushing, write
 from daskcal.fits.cards import make_card
 from daskcal.fits.checksum import folded, word_sum
-from daskcal.fits.write import Plane, Written, fits_sink
+from daskcal.fits.layout import Plane, Written
+from daskcal.fits.write import fits_sink, hashed
 from daskcal.temporaries import discard_temporaries
 
 DTYPES = ("f4", "f8", "u1", "u2", "i2", "i4")
@@ -95,9 +96,12 @@ def test_what_computing_gives(tmp_path: Path) -> None:
     path = tmp_path / "a.fits"
     written = fits_sink(path, planes()).compute()
     content = path.read_bytes()
-    assert written == Written(
-        str(path), len(content), hashlib.sha256(content).hexdigest(), written.datasums
-    )
+    assert written == Written(str(path), len(content), written.datasums)
+    sha256 = hashlib.sha256(content).hexdigest()
+    assert written.checksum == sha256
+    known = hashed(fits_sink(tmp_path / "b.fits", planes())).compute()
+    (tmp_path / "b.fits").unlink()
+    assert (known.sha256, known.checksum) == (sha256, sha256)
 
 
 def test_fitsverify_is_content(tmp_path: Path) -> None:
