@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from daskcal.fits import DEFAULT_KEYWORDS
-from daskcal.night.template import template
+from daskcal.night.config.template import template
 
 REPOSITORY = Path(__file__).parents[1]
 READMES = ("deploy/*/README.md", "benchmarks/README.md")

@@ -554,7 +554,7 @@ def test_a_signal_in_the_middle(raw: Path, out: Path, number: int, status: int) 
 def test_ctrl_c_while_a_product_is_written(
     raw: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import daskcal.night.run as night_run
+    import daskcal.night.run.run as night_run
 
     write = night_run.to_fits
     reduced(raw, out)

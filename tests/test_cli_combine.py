@@ -17,8 +17,8 @@ from daskcal.cli import main
 from daskcal.cli.combine import OF_REJECTIONS, REJECTIONS
 from daskcal.combination import reject
 from daskcal.combination.scale import STATISTICS
-from daskcal.night import config_combine
-from daskcal.night.recipes import combine_arguments
+from daskcal.night.calibrate.recipes import combine_arguments
+from daskcal.night.config import combine as config_combine
 
 
 @pytest.fixture

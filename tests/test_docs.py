@@ -141,7 +141,7 @@ def test_python_and_commands(
 
 @pytest.mark.parametrize("page", pages("toml"), ids=name)
 def test_config(page: Path, tmp_path: Path) -> None:
-    from daskcal.night.config import load_config
+    from daskcal.night.config.read import load_config
 
     for block in blocks(page, "toml"):
         for name in re.findall(r'^bad_pixels = "(.+?)"', block, flags=re.M):
@@ -151,7 +151,7 @@ def test_config(page: Path, tmp_path: Path) -> None:
 
 
 def test_every_gate_is_in_its_table_with_its_defaults() -> None:
-    from daskcal.night.config_gates import Gates
+    from daskcal.night.config.gates import Gates
 
     text = (DOCS / "howto" / "quality_gates.md").read_text(encoding="utf-8")
     found = (row for row in text.splitlines() if row.startswith("| `") and row.count("|") == 6)

@@ -40,7 +40,7 @@ def test_main_command(tmp_path: Path) -> None:
 
 
 def test_config(tmp_path: Path) -> None:
-    from daskcal.night.config import load_config
+    from daskcal.night.config.read import load_config
 
     (text,) = _blocks("toml")
     path = tmp_path / "camera.toml"

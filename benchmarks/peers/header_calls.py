@@ -8,8 +8,8 @@ from typing import Any
 
 from benchmarks.peers.limits import forget
 from daskcal.fits import scan
-from daskcal.night.effort import effort
-from daskcal.night.plan import Plan, plan_night
+from daskcal.night.plan.effort import effort
+from daskcal.night.plan.plan import Plan, plan_night
 
 
 def first_scan(folder: str, index: str) -> dict[str, float]:
@@ -44,7 +44,7 @@ def _largest(made: Plan) -> dict[str, int]:
     """Frames and graph keys of the combine with most frames, built and not computed."""
     import daskcal
     from daskcal.frames.open import frames_dataset
-    from daskcal.night.plan import instrument_of
+    from daskcal.night.plan.plan import instrument_of
 
     combined = [job for job in made.jobs if job.kind != "science"]
     if not combined:

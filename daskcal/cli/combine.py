@@ -83,8 +83,8 @@ def combine(
         import daskcal
         from daskcal.combination.facts import oddities
         from daskcal.fits.urls import absolute, folder_of
-        from daskcal.night.output import check_targets
-        from daskcal.night.place import place_of
+        from daskcal.night.output.fit import check_targets
+        from daskcal.night.output.place import place_of
 
         place, name = place_of(folder_of(absolute(output))), os.path.basename(output)
         place.probe()

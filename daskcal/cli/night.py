@@ -40,7 +40,7 @@ def plan(
 ) -> None:
     """Tell what a night would make, from what, and why. No pixel is read."""
     with exit_status():
-        from daskcal.night.plan import plan_night
+        from daskcal.night.plan.plan import plan_night
 
         found = plan_night(
             raw, config, select=select, exclude=exclude, output=output, library=library
@@ -48,9 +48,9 @@ def plan(
         say(found.to_json() if as_json else str(found))
         if output is not None:
             from daskcal.fits.urls import is_url
-            from daskcal.night.place import place_of
-            from daskcal.night.plan_text import room_text
-            from daskcal.night.reuse import look_ahead
+            from daskcal.night.output.place import place_of
+            from daskcal.night.plan.text import room_text
+            from daskcal.night.reuse.reuse import look_ahead
 
             room = [] if is_url(output) else [room_text(found, Path(output))]
             say("\n".join([*room, *look_ahead(found, place_of(output))]), err=as_json)
@@ -87,10 +87,10 @@ def reduce(raw: str, output: str, log_format: str, **options: Any) -> None:
     """Reduce a night: masters, science frames, a ledger and a report. What is there already and as
     it should be stays; the same command finishes a run that was interrupted."""
     with exit_status(log_format):
-        from daskcal.night.place import place_of
-        from daskcal.night.progress import JsonLines, watch
-        from daskcal.night.run import reduce_night
-        from daskcal.night.summary import summary
+        from daskcal.night.output.place import place_of
+        from daskcal.night.run.progress import JsonLines, watch
+        from daskcal.night.run.run import reduce_night
+        from daskcal.night.run.summary import summary
 
         if options["products"] is not None:
             options["products"] = _products(options["products"])
@@ -138,7 +138,7 @@ def report(output: str) -> None:
     """Write a reduced night's HTML report again."""
     with exit_status():
         from daskcal.night.ledger import read_ledger
-        from daskcal.night.place import place_of
+        from daskcal.night.output.place import place_of
         from daskcal.night.report import write_report
 
         say(write_report(output, read_ledger(place_of(output).at("night.json"))))

@@ -19,8 +19,8 @@ from daskcal.errors import ArgumentError
 def config(what: str | None, check: str | None) -> None:
     """Print a template, check a config, or list the shipped cameras."""
     with exit_status():
-        from daskcal.night.config import camera_names, load_camera, load_config
-        from daskcal.night.template import template
+        from daskcal.night.config.read import camera_names, load_camera, load_config
+        from daskcal.night.config.template import template
 
         if (what is None) == (check is None):
             raise click.UsageError("give one of --template, --list and --check FILE")

@@ -67,7 +67,7 @@ def exit_status(log_format: str = "text") -> Iterator[None]:
             yield
     except _Failed as failed:
         if log_format == "json":
-            from daskcal.night.progress import JsonLines
+            from daskcal.night.run.progress import JsonLines
 
             JsonLines().event("error", message=failed.message, exit_status=failed.code)
         else:

@@ -24,13 +24,13 @@ from daskcal.masters.library_master import LibraryMaster, treatment
 from daskcal.masters.match import Match
 from daskcal.masters.matcher import Matcher, table_facts
 from daskcal.masters.rules import KINDS, Kind
-from daskcal.night.choices import bad_master
+from daskcal.night.plan.choices import bad_master
 from daskcal.strict import strict_keywords
 
 if TYPE_CHECKING:
     from daskcal.masters.rules import Rules
-    from daskcal.night.config import NightConfig
-    from daskcal.night.run import Run
+    from daskcal.night.config.read import NightConfig
+    from daskcal.night.run.run import Run
 
 _DAY = np.timedelta64(1, "D")
 _OF_A_MOSAIC = ("instrument", "filter", "flat_kind", "binning", "readout_mode")
@@ -162,7 +162,7 @@ def _unfit(
     master: LibraryMaster, config: NightConfig, subtracts_bias: bool, bad: Collection[str]
 ) -> str:
     """Why a master cannot be used with a config, whatever the frame; "" where it can."""
-    from daskcal.night.origins import config_of_product
+    from daskcal.night.reuse.origins import config_of_product
 
     lost = sum(frame in bad for frame in master.frames)
     if lost:
@@ -277,9 +277,9 @@ def library_why(
     n0441.fits: science
       bias: library/2024-03-13/bias-....fits: passes every rule; from the library, ...
     """
-    from daskcal.night.config import NightConfig, load_config
-    from daskcal.night.plan import instrument_of, labels
-    from daskcal.night.table import night_table
+    from daskcal.night.config.read import NightConfig, load_config
+    from daskcal.night.plan.frames import night_table
+    from daskcal.night.plan.plan import instrument_of, labels
 
     settings = config if isinstance(config, NightConfig) else load_config(_path(config))
     camera = instrument_of(settings)

@@ -219,7 +219,7 @@ def _folder(given: str | PathLike[str] | None, noted: str) -> str | None:
 
 def _named_in(config: str, dotted: str) -> list[str]:
     """Where the config in a ledger has a file."""
-    from daskcal.night.origins import named_files
+    from daskcal.night.reuse.origins import named_files
 
     with contextlib.suppress(ValueError):
         files = {where: table[key] for table, key, where in named_files(json.loads(config or "{}"))}

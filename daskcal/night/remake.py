@@ -20,16 +20,16 @@ from daskcal.fits.content import spool_folder
 from daskcal.fits.urls import folder_of, is_url
 from daskcal.fits.whole import at_hand
 from daskcal.frames.scratch import scratch_removed
-from daskcal.night.config import NightConfig
-from daskcal.night.jobs import BareJob, Job
+from daskcal.night.config.read import NightConfig
 from daskcal.night.near import Near, find_frames, is_store, read_origins
-from daskcal.night.origins import named_files, origin_of
-from daskcal.night.place import place_of
-from daskcal.night.plan import Plan, instrument_of
-from daskcal.night.progress import Watch
-from daskcal.night.run import Run
-from daskcal.night.stores import joined
-from daskcal.night.table import night_table
+from daskcal.night.output.place import place_of
+from daskcal.night.plan.frames import night_table
+from daskcal.night.plan.jobs import BareJob, Job
+from daskcal.night.plan.plan import Plan, instrument_of
+from daskcal.night.reuse.origins import named_files, origin_of
+from daskcal.night.run.progress import Watch
+from daskcal.night.run.run import Run
+from daskcal.night.run.stores import joined
 from daskcal.products import to_fits
 from daskcal.provenance import Origin, UsedMaster, software
 from daskcal.strict import strict_keywords

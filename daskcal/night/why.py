@@ -14,9 +14,9 @@ from daskcal.fits.product_header import read_history
 from daskcal.frames.master import image_frame
 from daskcal.masters.facts import Candidate, Facts
 from daskcal.masters.match import match
-from daskcal.night.config import NightConfig
+from daskcal.night.config.read import NightConfig
 from daskcal.night.near import Located, Near, find_frames, is_store, read_origins
-from daskcal.night.plan import instrument_of
+from daskcal.night.plan.plan import instrument_of
 from daskcal.provenance import Origin, UsedMaster
 from daskcal.strict import strict_keywords
 

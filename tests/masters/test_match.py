@@ -13,7 +13,7 @@ from nights import NAN, some, table
 from daskcal.errors import ArgumentError
 from daskcal.masters.groups import group_masters, name_groups
 from daskcal.masters.match import Candidate, Facts, Match, Rules, match
-from daskcal.night.config import load_camera
+from daskcal.night.config.read import load_camera
 
 SCALING = Rules(has_bias=True)
 

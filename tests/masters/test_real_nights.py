@@ -12,8 +12,8 @@ from daskcal.fits import scan
 from daskcal.frames.table import frame_table, header_columns
 from daskcal.masters.groups import group_masters, name_groups
 from daskcal.masters.match import Candidate, match
-from daskcal.night.classify import classify
-from daskcal.night.config import ClassifyRule, NightConfig
+from daskcal.night.config.read import ClassifyRule, NightConfig
+from daskcal.night.plan.classify import classify
 
 KAST = (
     ClassifyRule(when="OBSTYPE == 'DARK' and EXPTIME == 0", imagetyp="bias"),

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daskcal.errors import ConfigError
-from daskcal.night.classify import classify, glob_mask
-from daskcal.night.config_keys import ClassifyRule
+from daskcal.night.config.keys import ClassifyRule
+from daskcal.night.plan.classify import classify, glob_mask
 from daskcal.night.query import parse_query, query_mask
 
 NAN = float("nan")

@@ -14,10 +14,10 @@ from pydantic import BaseModel, ValidationError
 from daskcal.errors import ConfigError, UnknownKeywordError
 from daskcal.fits.keywords import DEFAULT_KEYWORDS, TYPES
 from daskcal.masters.rules import KeywordRule
-from daskcal.night.config import camera_names, load_camera, load_config, parse_section
-from daskcal.night.config_gates import Gates
-from daskcal.night.config_keys import Amplifier, ClassifyRule, FrameType, NightConfig
-from daskcal.night.template import template
+from daskcal.night.config.gates import Gates
+from daskcal.night.config.keys import Amplifier, ClassifyRule, FrameType, NightConfig
+from daskcal.night.config.read import camera_names, load_camera, load_config, parse_section
+from daskcal.night.config.template import template
 
 
 def written(folder: Path, text: str) -> Path:

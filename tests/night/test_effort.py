@@ -13,9 +13,9 @@ from amplifier_files import quadrants, write_mef
 import daskcal
 from daskcal.frames.blocks import recover
 from daskcal.frames.memory import task_bytes, threads
-from daskcal.night.config import NightConfig
-from daskcal.night.effort import _stack, effort
-from daskcal.night.plan import plan_night
+from daskcal.night.config.read import NightConfig
+from daskcal.night.plan.effort import _stack, effort
+from daskcal.night.plan.plan import plan_night
 
 NY, NX = 32, 48
 BESIDE = [[0, 1e-3, 0, 0], [1e-3, 0, 0, 0], [0, 0, 0, 1e-3], [0, 0, 1e-3, 0]]

@@ -12,14 +12,14 @@ import pytest
 import small_night
 from astropy.io import fits
 
-from daskcal.night.config import NightConfig
-from daskcal.night.config_gates import Gates
-from daskcal.night.gates_frames import Group
-from daskcal.night.gates_number import Number
-from daskcal.night.gates_sample import BANDS, Sample, compare, sampled_rows
+from daskcal.night.config.gates import Gates
+from daskcal.night.config.read import NightConfig
+from daskcal.night.gates.frames import Group
+from daskcal.night.gates.number import Number
+from daskcal.night.gates.sample import BANDS, Sample, compare, sampled_rows
 from daskcal.night.ledger import Gate, Ledger
-from daskcal.night.progress import Watch
-from daskcal.night.run import reduce_night
+from daskcal.night.run.progress import Watch
+from daskcal.night.run.run import reduce_night
 from daskcal.simulate import simulate_night
 
 RNG = np.random.default_rng(3)

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 import daskcal
 from daskcal.cli import main
 from daskcal.masters.library import Library
-from daskcal.night.config import NightConfig
+from daskcal.night.config.read import NightConfig
 
 CONFIG = {"mask": {"from_darks": True, "from_flats": True}, "dark": {"hot_threshold": 0.1}}
 
@@ -167,7 +167,7 @@ def test_masters_of_frames_marked_bad_are_not_taken(
     base: Path, library: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from daskcal.night import library as module
-    from daskcal.night.plan import plan_night
+    from daskcal.night.plan.plan import plan_night
 
     (bias,) = (m for m in Library(library).masters() if m.kind == "bias")
     seen = module.lender(library, NightConfig.model_validate(CONFIG), bad=bias.frames[:1])

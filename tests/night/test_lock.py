@@ -21,8 +21,8 @@ from click.testing import CliRunner
 
 from daskcal.cli import main
 from daskcal.errors import OutputError
-from daskcal.night import lock
-from daskcal.night.lock import NAME, held
+from daskcal.night.output import lock
+from daskcal.night.output.lock import NAME, held
 
 
 def quiet(_: str) -> None:
@@ -79,7 +79,7 @@ def test_only_one_of_many_at_a_time(tmp_path: Path) -> None:
 
 STALLED = """
 import sys, time
-from daskcal.night import run
+from daskcal.night.run import run
 def stall(*args, **options):
     print("at work", flush=True)
     time.sleep(300)

@@ -18,8 +18,8 @@ from daskcal.cli import main
 from daskcal.errors import ArgumentError, ConfigError, FrameError, OutputError
 from daskcal.night.ledger import read_ledger
 from daskcal.night.marks import NAME, marked
-from daskcal.night.plan import plan_night
-from daskcal.night.run import reduce_night
+from daskcal.night.plan.plan import plan_night
+from daskcal.night.run.run import reduce_night
 
 SCIENCE = [f"science/m67_{name}_{i}.fits" for name in "BV" for i in (0, 1)]
 

@@ -19,9 +19,9 @@ from mosaic_files import NAMES, cut_data, cut_file, spoil_header, write_mosaic
 from daskcal import plan_night, reduce_night
 from daskcal.cli import main
 from daskcal.errors import ConfigError
-from daskcal.night.config import NightConfig
+from daskcal.night.calibrate.mosaic_flats import relative_levels
+from daskcal.night.config.read import NightConfig
 from daskcal.night.ledger import Ledger, ProductEntry, read_ledger
-from daskcal.night.mosaic_flats import relative_levels
 
 SHAPE = (24, 32)
 GAINS = (1.0, 1.5, 2.0, 2.5)

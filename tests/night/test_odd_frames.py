@@ -9,9 +9,9 @@ import small_night
 from astropy.io import fits
 
 import daskcal
-from daskcal.night.config import NightConfig
+from daskcal.night.config.read import NightConfig
 from daskcal.night.ledger import Ledger, ProductEntry
-from daskcal.night.run import reduce_night
+from daskcal.night.run.run import reduce_night
 
 SECTIONS = {"BIASSEC": "[29:32,1:24]", "TRIMSEC": "[1:28,1:24]"}
 

@@ -14,11 +14,11 @@ from test_plan import jobs_of, table
 
 from daskcal.cli import main
 from daskcal.errors import ConfigError
-from daskcal.night.config import NightConfig
-from daskcal.night.jobs import Job, Jobs
-from daskcal.night.plan import plan_night
+from daskcal.night.config.read import NightConfig
+from daskcal.night.plan.jobs import Job, Jobs
+from daskcal.night.plan.plan import plan_night
 from daskcal.night.remake import rerun
-from daskcal.night.run import reduce_night
+from daskcal.night.run.run import reduce_night
 
 
 def config(**tables: Any) -> NightConfig:

@@ -14,8 +14,8 @@ from scipy.ndimage import maximum_filter
 
 import daskcal
 from daskcal.fits.content import spool_folder
-from daskcal.night.config import NightConfig
-from daskcal.night.effort import effort
+from daskcal.night.config.read import NightConfig
+from daskcal.night.plan.effort import effort
 from daskcal.simulate import load_truth
 
 RAYS = [(5, 9), (12, 20), (18, 4)]
@@ -148,7 +148,7 @@ def test_the_plan_knows_what_a_whole_frame_takes(
     tables["cosmic_rays"] = {"method": "lacosmic"}
     rays = daskcal.plan_night(raw, NightConfig.model_validate(tables))
     assert effort(rays).memory == effort(plain).memory  # the budget
-    monkeypatch.setattr("daskcal.night.effort.budget", lambda: 1000)
+    monkeypatch.setattr("daskcal.night.plan.effort.budget", lambda: 1000)
     frame = 24 * 32
     assert 84 * frame < effort(rays).memory < 150 * frame
     assert json.loads(rays.config.model_dump_json())["cosmic_rays"]["method"] == "lacosmic"

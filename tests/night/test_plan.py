@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 
 from daskcal.calibration.dark import nearest_exposure
 from daskcal.errors import UnitError
-from daskcal.night.config import NightConfig
-from daskcal.night.effort import effort
-from daskcal.night.jobs import Jobs, plan_jobs
-from daskcal.night.plan import plan_night
-from daskcal.night.run import reduce_night
+from daskcal.night.config.read import NightConfig
+from daskcal.night.plan.effort import effort
+from daskcal.night.plan.jobs import Jobs, plan_jobs
+from daskcal.night.plan.plan import plan_night
+from daskcal.night.run.run import reduce_night
 
 NAN = float("nan")
 

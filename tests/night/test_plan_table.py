@@ -12,9 +12,9 @@ from click.testing import CliRunner
 
 from daskcal.cli import main
 from daskcal.errors import ConfigError
-from daskcal.night.config import NightConfig
-from daskcal.night.plan import Plan, plan_night
-from daskcal.night.plan_table import COLUMNS
+from daskcal.night.config.read import NightConfig
+from daskcal.night.plan.matches import COLUMNS
+from daskcal.night.plan.plan import Plan, plan_night
 
 
 @pytest.fixture(scope="module")

@@ -12,9 +12,9 @@ from click.testing import CliRunner
 
 from daskcal.cli import main
 from daskcal.night.ledger import FrameEntry, Gate, Ledger, ProductEntry
-from daskcal.night.place import place_of
-from daskcal.night.progress import Bar, JsonLines, Lines, Pace, watch
-from daskcal.night.summary import summary
+from daskcal.night.output.place import place_of
+from daskcal.night.run.progress import Bar, JsonLines, Lines, Pace, watch
+from daskcal.night.run.summary import summary
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def test_an_error_as_json(tmp_path: Path) -> None:
 
 def test_pace(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
-    monkeypatch.setattr("daskcal.night.progress.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("daskcal.night.run.progress.time.monotonic", lambda: now[0])
     pace = Pace({"a": 100, "b": 300})
     assert (pace.rate, pace.left) == (0, None)
     now[0] += 2
@@ -75,7 +75,7 @@ def test_pace(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_lines(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
-    monkeypatch.setattr("daskcal.night.progress.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("daskcal.night.run.progress.time.monotonic", lambda: now[0])
     lines = Lines()
     lines.start({"a": 1 << 20, "b": 10 << 20})
     now[0] += 60

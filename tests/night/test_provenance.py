@@ -17,9 +17,9 @@ from click.testing import CliRunner
 import daskcal
 from daskcal.cli import main
 from daskcal.errors import CalibrationError, FrameError, OutputError
-from daskcal.night.config import NightConfig
+from daskcal.night.config.read import NightConfig
 from daskcal.night.near import read_origins
-from daskcal.night.plan import plan_night
+from daskcal.night.plan.plan import plan_night
 from daskcal.provenance import Origin, UsedFrame, software
 
 CONFIG = {"trim": {"section": "[2:, 4:30]"}, "mask": {"from_darks": True}}

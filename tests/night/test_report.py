@@ -20,7 +20,7 @@ import daskcal
 from daskcal.errors import OutputError
 from daskcal.night.ledger import Choice, FrameEntry, Gate, Input, Ledger, Lost, ProductEntry
 from daskcal.night.report import cards, gates, page, words, write_report
-from daskcal.night.run import reduce_night
+from daskcal.night.run.run import reduce_night
 
 VOID = {"meta", "img", "path", "rect", "br"}
 APART = {"dd", "td", "li", "th", "summary"}  # stand apart from what is before them

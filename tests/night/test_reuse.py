@@ -18,16 +18,16 @@ from astropy.io import fits
 from small_night import bits, made, timeless
 
 import daskcal
-from daskcal.night.config import NightConfig
-from daskcal.night.jobs import Job
-from daskcal.night.journal import NAME as JOURNAL
-from daskcal.night.journal import read_before
-from daskcal.night.keys import planned_keys
+from daskcal.night.config.read import NightConfig
 from daskcal.night.ledger import ProductEntry, read_ledger, says_the_same
-from daskcal.night.place import Folder, place_of
-from daskcal.night.plan import plan_night
-from daskcal.night.progress import Watch
-from daskcal.night.run import Run, reduce_night
+from daskcal.night.output.place import Folder, place_of
+from daskcal.night.plan.jobs import Job
+from daskcal.night.plan.plan import plan_night
+from daskcal.night.reuse.journal import NAME as JOURNAL
+from daskcal.night.reuse.journal import read_before
+from daskcal.night.reuse.keys import planned_keys
+from daskcal.night.run.progress import Watch
+from daskcal.night.run.run import Run, reduce_night
 
 MASTERS = [f"masters/{name}.fits" for name in ("bias", "dark_60s", "flat_B", "flat_V")]
 SCIENCE = [f"science/m67_{name}_{i}.fits" for name in "BV" for i in (0, 1)]
@@ -465,7 +465,7 @@ def test_nothing_was_there_before(tmp_path: Path) -> None:
 
 
 def test_a_plan_says_what_would_be_made(night: Path, out: Path) -> None:
-    from daskcal.night.reuse import look_ahead
+    from daskcal.night.reuse.reuse import look_ahead
 
     assert look_ahead(plan_night(night), place_of(out)) == [
         "nothing to do: 8 products are as they should be"

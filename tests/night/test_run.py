@@ -23,11 +23,11 @@ from small_night import bits
 
 import daskcal
 from daskcal.errors import ArgumentError, ConfigError, UnknownKeywordError
-from daskcal.night.config import NightConfig
+from daskcal.night.config.read import NightConfig
 from daskcal.night.ledger import Ledger, read_ledger
-from daskcal.night.plan import plan_night
-from daskcal.night.progress import Watch
-from daskcal.night.run import reduce_night
+from daskcal.night.plan.plan import plan_night
+from daskcal.night.run.progress import Watch
+from daskcal.night.run.run import reduce_night
 
 TRIM = {"trim": {"section": "[2:, 4:30]"}}
 
@@ -386,7 +386,7 @@ def test_a_frame_that_changes_after_the_scan(
 def test_a_failing_master_takes_down_what_needs_it(
     raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import daskcal.night.run as night_run
+    import daskcal.night.run.run as night_run
 
     combine = night_run.combine
 
@@ -491,7 +491,7 @@ def test_a_run_reads_no_more_than_it_must(
     raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import daskcal.fits.assembled as assembled
-    from daskcal.night import gates_sample
+    from daskcal.night.gates import sample as gates_sample
 
     read: Callable[..., Any] = assembled.read_pixels
     pixels: dict[str, int] = {}

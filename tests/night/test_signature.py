@@ -11,8 +11,8 @@ import small_night
 from astropy.io import fits
 
 from daskcal.errors import ConfigError
-from daskcal.night.config import load_config
-from daskcal.night.run import reduce_night
+from daskcal.night.config.read import load_config
+from daskcal.night.run.run import reduce_night
 
 TEXT = """
 [instrument]

@@ -15,9 +15,9 @@ from astropy.io import fits
 import daskcal
 from daskcal import reduce_night
 from daskcal.frames import held
-from daskcal.night import waves
 from daskcal.night.ledger import Ledger
-from daskcal.night.progress import Watch
+from daskcal.night.run import waves
+from daskcal.night.run.progress import Watch
 
 FRAMES = 200  # of science
 WORKERS = 2

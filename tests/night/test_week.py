@@ -12,7 +12,7 @@ import pytest
 from astropy.io import fits
 
 from daskcal.night.ledger import Ledger
-from daskcal.night.run import reduce_night
+from daskcal.night.run.run import reduce_night
 from daskcal.simulate import simulate_night
 
 # a library lends flats to the night that has none

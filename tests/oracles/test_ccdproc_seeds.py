@@ -21,7 +21,7 @@ from astropy.stats import mad_std, sigma_clip
 
 import daskcal
 from daskcal.night.ledger import Ledger
-from daskcal.night.run import reduce_night
+from daskcal.night.run.run import reduce_night
 from daskcal.simulate import simulate_night
 
 SIZE = (192, 160)

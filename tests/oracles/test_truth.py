@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from daskcal.night.run import reduce_night
+from daskcal.night.run.run import reduce_night
 from daskcal.simulate import Truth, load_truth, simulate_night
 
 SIZE = (512, 512)

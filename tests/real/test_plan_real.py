@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 
 from daskcal.fits import Frame, scan
-from daskcal.night.config import NightConfig
-from daskcal.night.plan import plan_night
+from daskcal.night.config.read import NightConfig
+from daskcal.night.plan.plan import plan_night
 
 FRAMES = int(os.environ.get("DASKCAL_PLAN_FRAMES", "300"))
 RULES = {"temperature": 2.0, "days": 30.0, "keywords": [{"keyword": "OBSERVER"}]}

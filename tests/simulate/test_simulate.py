@@ -14,7 +14,7 @@ from astropy.io import fits
 from astropy.wcs import WCS
 
 from daskcal.errors import ArgumentError, OutputError, UnknownKeywordError
-from daskcal.night.config import load_config
+from daskcal.night.config.read import load_config
 from daskcal.simulate import CAMERAS, SimulatedNight, load_truth, simulate_night
 
 SIZE = (160, 128)

@@ -24,10 +24,10 @@ from processes import running, scheduler
 import daskcal
 from daskcal.cli import main
 from daskcal.errors import OutputError
-from daskcal.night import lock
-from daskcal.night.bucket_lock import Claim, LostOutputError
 from daskcal.night.ledger import Ledger, read_ledger
-from daskcal.night.place import place_of
+from daskcal.night.output import lock
+from daskcal.night.output.bucket_lock import Claim, LostOutputError
+from daskcal.night.output.place import place_of
 
 PROGRAM = "import sys; from daskcal.cli import main; main(sys.argv[1:], prog_name='daskcal')"
 SHAPE = (60, 80)

@@ -19,7 +19,7 @@ from daskcal.errors import DaskcalError, FrameError
 from daskcal.fits.checksum import file_checksum
 from daskcal.fits.whole import at_hand, read_whole
 from daskcal.night.ledger import ProductEntry
-from daskcal.night.place import Place
+from daskcal.night.output.place import Place
 from daskcal.night.report.pixels import Look, look_at
 
 _FORM = 1  # of what the page remembers; another one is not read

@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from daskcal.fits.whole import write_whole
 from daskcal.night.ledger import VERDICTS, AnyPath, Choice, FrameEntry, Ledger, ProductEntry
-from daskcal.night.place import Place, place_of
+from daskcal.night.output.place import Place, place_of
 from daskcal.night.report import gates, words
 from daskcal.night.report.book import Book
 from daskcal.night.report.cards import Card, Shared, cards, link

@@ -1,0 +1,1 @@
+"""How the frames of a product are calibrated: steps, masks and masters, as the config says."""

@@ -1,0 +1,1 @@
+"""Numbers by which frames and masters are judged, and what they are measured on."""

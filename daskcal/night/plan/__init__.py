@@ -1,0 +1,1 @@
+"""What a night will make, known from headers alone: frames, products, their masters, and why."""

@@ -1,0 +1,1 @@
+"""What of earlier runs still holds: keys, origins, and what was done so far."""
