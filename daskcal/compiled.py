@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import threading
 from collections.abc import Callable, Hashable, Iterator
@@ -10,8 +11,11 @@ from functools import cache, wraps
 from typing import Any, TypeVar
 
 import numba as nb
+from numba.core import event
 
 Made = TypeVar("Made")
+
+_log = logging.getLogger(__name__)
 
 _one_thread = threading.RLock()
 _held: set[str] = set()  # locks that this thread has: a loop may call one that is not compiled yet
@@ -32,11 +36,29 @@ def compile_cached(function: Callable[..., Any]) -> Any:
     compile_or_load = loop.compile  # which numba calls for types that it has not met yet
 
     def one_at_a_time(signature: Any) -> Any:
-        with _one_process(os.path.join(loop.stats.cache_path, f"{function.__qualname__}.lock")):
+        lock = os.path.join(loop.stats.cache_path, f"{function.__qualname__}.lock")
+        with _one_process(lock), event.install_listener("numba:compile", _telling):
             return compile_or_load(signature)
 
     loop.compile = one_at_a_time
     return loop
+
+
+class _Telling(event.Listener):
+    """Logs, once a process, that loops are compiled, which is not so where they are loaded."""
+
+    said = False
+
+    def on_start(self, event: object) -> None:
+        if not self.said:
+            self.said = True
+            _log.info("compiling loops for this machine, once an installation: half a minute")
+
+    def on_end(self, event: object) -> None:
+        pass
+
+
+_telling = _Telling()
 
 
 @contextlib.contextmanager

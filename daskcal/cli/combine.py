@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from daskcal.cli.options import memory_option
-from daskcal.cli.status import SKIPPED, exit_status, say
+from daskcal.cli.status import SKIPPED, compiling_told, exit_status, say
 from daskcal.errors import ArgumentError, choose
 
 REJECTIONS = (
@@ -75,7 +75,7 @@ def combine(
     **options: Any,
 ) -> None:
     """Combine FITS files into one, leaving outliers out."""
-    with exit_status(), _warnings_said() as warned:
+    with exit_status(), _warnings_said() as warned, compiling_told(_note):
         given = {key: value for key, value in options.items() if value is not None}
         _check_rejection(reject, given)
         import dask
@@ -93,12 +93,16 @@ def combine(
             check_targets(place, [name], map(str, frames["path"].values))
             made = daskcal.combine(frames, reject=reject, **given)
             for remark in oddities(frames):
-                say(f"Note: {remark}", err=True)
+                _note(remark)
             made.attrs["inputs"] = [Path(path).name for path in made.attrs["inputs"]]
             daskcal.to_fits(made, output, overwrite=True)
         say(f"{output}: {frames.sizes['frame']} frames combined")
     if warned:
         sys.exit(SKIPPED)
+
+
+def _note(text: str) -> None:
+    say(f"Note: {text}", err=True)
 
 
 def _check_rejection(reject: str, given: dict[str, Any]) -> None:

@@ -17,7 +17,14 @@ from daskcal.cli.options import (
     select_option,
     worker_options,
 )
-from daskcal.cli.status import NOTHING, SKIPPED, command_line, exit_status, say
+from daskcal.cli.status import (
+    NOTHING,
+    SKIPPED,
+    command_line,
+    compiling_told,
+    exit_status,
+    say,
+)
 from daskcal.errors import ArgumentError, choose
 
 
@@ -94,7 +101,11 @@ def reduce(raw: str, output: str, log_format: str, **options: Any) -> None:
 
         if options["products"] is not None:
             options["products"] = _products(options["products"])
-        with computing(options), watch(log_format) as watcher:
+        with (
+            computing(options),
+            watch(log_format) as watcher,
+            compiling_told(watcher.note),
+        ):
             ledger = reduce_night(raw, output, command=command_line(), watch=watcher, **options)
         if isinstance(watcher, JsonLines):
             watcher.summary(ledger)

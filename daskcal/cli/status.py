@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import shlex
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import NoReturn
 
@@ -101,6 +102,29 @@ def _status_of_errors() -> Iterator[None]:
 
 def say(text: str, err: bool = False) -> None:
     click.echo(printable(text), err=err)
+
+
+@contextlib.contextmanager
+def compiling_told(tell: Callable[[str], None]) -> Iterator[None]:
+    """`tell` is told if loops are compiled meanwhile: else one would wonder why nothing moves."""
+    logger = logging.getLogger("daskcal.compiled")
+    handler, level = _Telling(tell), logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        logger.removeHandler(handler)
+
+
+class _Telling(logging.Handler):
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        super().__init__()
+        self.tell = tell
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.tell(record.getMessage())
 
 
 def command_line() -> str:

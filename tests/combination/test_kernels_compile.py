@@ -12,6 +12,7 @@ from pathlib import Path
 import numba
 import numpy as np
 import pytest
+from astropy.io import fits
 
 from daskcal.combination.kernels import Reject, combine_block, pixels
 from daskcal.compiled import compile_cached, once
@@ -21,7 +22,7 @@ REPOSITORY = Path(__file__).parents[2]
 # Compiles the shortest of the loops in four threads at once, without the package above, of which
 # the kernels need nothing.
 FIRST_CALL = """
-import hashlib, sys, types
+import hashlib, logging, sys, types
 from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
@@ -30,6 +31,10 @@ above.__path__ = [sys.argv[1]]
 sys.modules[above.__name__] = above
 from daskcal.combination.kernels import Reject, combine_block, pixels
 assert "dask" not in sys.modules
+told = []
+logger = logging.getLogger("daskcal.compiled")
+logger.setLevel(logging.INFO)
+logger.addFilter(lambda record: told.append(record))
 
 def digest(_):
     image = np.random.default_rng(0).normal(100, 5, (9, 4, 300))
@@ -40,7 +45,7 @@ def digest(_):
 with ThreadPoolExecutor(4) as pool:
     (result,) = set(pool.map(digest, range(8)))
 stats = pixels.combining_loop(pixels.NONE, 0).stats
-print(result, sum(stats.cache_misses.values()), sum(stats.cache_hits.values()))
+print(result, sum(stats.cache_misses.values()), sum(stats.cache_hits.values()), len(told))
 """
 
 
@@ -58,9 +63,30 @@ def test_of_many_that_start_at_once_one_compiles_and_the_others_load(tmp_path):
     three = [first_call(tmp_path) for _ in range(3)]
     said = sorted(process.communicate(timeout=300)[0].split() for process in three)
     bits = said[0][0]
-    assert said == [[bits, "0", "1"], [bits, "0", "1"], [bits, "1", "0"]]
+    assert said == [[bits, "0", "1", "0"], [bits, "0", "1", "0"], [bits, "1", "0", "1"]]
     later, _ = first_call(tmp_path).communicate(timeout=300)
-    assert later.split() == [bits, "0", "1"]
+    assert later.split() == [bits, "0", "1", "0"]
+
+
+def test_the_command_line_says_that_it_compiles(tmp_path):
+    for i in range(2):
+        fits.PrimaryHDU(np.full((4, 5), i, np.uint16)).writeto(tmp_path / f"{i}.fits")
+    command = [sys.executable, "-m", "daskcal", "combine", "--reject", "none", "--unit", "adu",
+               "0.fits", "1.fits", "-o"]  # fmt: skip
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(REPOSITORY)}
+    said = [
+        subprocess.run(
+            [*command, f"{i}-out.fits"],
+            cwd=tmp_path,
+            env=environment,
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        ).stderr
+        for i in range(2)
+    ]
+    assert [text.count("compiling loops for this machine") for text in said] == [1, 0]
 
 
 def test_a_change_in_any_kernel_file_makes_the_cache_stale(tmp_path, monkeypatch):
