@@ -70,8 +70,12 @@ class FrameFiles:
         frame: int,
         path: Path | str,
         seen: Callable[[slice, Mapping[str, NDArray[Any]]], None] | None = None,
+        made: Callable[[Path], None] | None = None,
     ) -> Written:
-        """Write one, here or to a URL; `seen` is shown rows and their pixels by plane."""
+        """Write one, here or to a URL.
+
+        `seen` is shown rows and their pixels by plane, `made` the whole file before it is sent.
+        """
         planes = self.heads(frame)
 
         def bands() -> Iterator[tuple[slice, list[NDArray[Any]]]]:
@@ -82,8 +86,11 @@ class FrameFiles:
                 yield rows, list(pixels.values())
 
         def write(file: Path) -> Written:
-            overwrite, compress = self.overwrite, self.compress
-            return write_bands(file, planes, bands(), overwrite=overwrite, compress=compress)
+            options: Any = {"overwrite": self.overwrite, "compress": self.compress}
+            written = write_bands(file, planes, bands(), **options)
+            if made is not None:
+                made(file)
+            return written
 
         if not is_url(path):
             return write(Path(path))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -16,6 +17,7 @@ import daskcal
 from daskcal import reduce_night
 from daskcal.frames import held
 from daskcal.night.ledger import Ledger
+from daskcal.night.report import looks
 from daskcal.night.run import waves
 from daskcal.night.run.progress import Watch
 
@@ -34,6 +36,25 @@ def require_same(ours: tuple[Path, Ledger], theirs: tuple[Path, Ledger]) -> None
     """Two runs that left the same, but for what the clock says."""
     assert small_night.bits(ours[0]) == small_night.bits(theirs[0])
     assert small_night.timeless(ours[1]) == small_night.timeless(theirs[1])
+    assert pictures(ours[0]) == pictures(theirs[0])
+
+
+def pictures(out: Path) -> list[str]:
+    """Those of the report, and what it says of each product's pixels."""
+    return re.findall(r"<img [^>]*>", (out / "report/index.html").read_text("utf-8"))
+
+
+def note_looks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Products that are read for the report from now on."""
+    found: list[str] = []
+    real = looks.look_at
+
+    def noted(path: Any, longest: int) -> Any:
+        found.append(Path(path).name)
+        return real(path, longest)
+
+    monkeypatch.setattr(looks, "look_at", noted)
+    return found
 
 
 def count_groups(monkeypatch: pytest.MonkeyPatch) -> list[int]:
@@ -92,8 +113,9 @@ def test_groups_leave_what_single_frames_would(
     file = tmp_path / "c.toml"
     file.write_text(f'[instrument]\nunit = "adu"\n{config}')
     alone = one_by_one(varied, tmp_path / "alone", monkeypatch, config=file)
-    sizes = count_groups(monkeypatch)
+    sizes, seen = count_groups(monkeypatch), note_looks(monkeypatch)
     ledger = reduce_night(varied, tmp_path / "groups", file)
+    assert not [name for name in seen if not (tmp_path / "groups/masters" / name).exists()]
     require_same((tmp_path / "groups", ledger), (tmp_path / "alone", alone))
     assert max(sizes) > 1
     assert not held._recent
@@ -202,6 +224,7 @@ def test_a_long_night_never_floods_a_scheduler(
     with daskcal.cluster(workers=WORKERS) as client:
         client.run_on_scheduler(count_tasks)
         client.run(note_reads)
+        seen = note_looks(monkeypatch)
         ledger = reduce_night(raw, tmp_path / "workers")
         most, groups = client.run_on_scheduler(counted)
         each = client.run(reads)
@@ -217,3 +240,4 @@ def test_a_long_night_never_floods_a_scheduler(
         "bias.fits", "dark_60s.fits", "flat_B.fits", "flat_V.fits",
     }  # fmt: skip
     assert np.isfinite([p.seconds for p in ledger.products]).all()
+    assert sorted(seen) == ["bias.fits", "dark_60s.fits", "flat_B.fits", "flat_V.fits"]

@@ -39,7 +39,9 @@ class Seen:
     memory: str = ""  # for the next page
 
 
-def see(place: Place, products: Sequence[ProductEntry], longest: int) -> list[Seen]:
+def see(
+    place: Place, products: Sequence[ProductEntry], longest: int, looks: Mapping[str, Look]
+) -> list[Seen]:
     """Look at products, several at a time.
 
     A product of which the page in ``report/`` has a picture is not read again, unless it changed.
@@ -52,8 +54,10 @@ def see(place: Place, products: Sequence[ProductEntry], longest: int) -> list[Se
         Those that were made.
     longest : int
         Side of their pictures.
+    looks : mapping of str to Look
+        By name, those of products that were looked at as they were made.
     """
-    eyes = _Eyes(place, longest, _earlier(place), _changed(place, "night.json"))
+    eyes = _Eyes(place, longest, _earlier(place), _changed(place, "night.json"), looks)
     with ThreadPoolExecutor(min(8, cpu_count() or 1), "daskcal-report") as pool:
         return list(pool.map(eyes.see, products))
 
@@ -66,6 +70,7 @@ class _Eyes:
     longest: int
     earlier: tuple[int, Mapping[str, Look]]
     ledger: int  # when it was written, nanoseconds
+    looks: Mapping[str, Look]
 
     def see(self, product: ProductEntry) -> Seen:
         """One product; one that cannot be shown costs its picture, never the page."""
@@ -77,7 +82,7 @@ class _Eyes:
             if not store and (trouble := self._trouble(path, product, size, written)):
                 return Seen(None, trouble)
             kept = known.get(key) if written < page else None
-            look = kept or self._look(path)
+            look = kept or self.looks.get(product.name) or self._look(path)
         except FileNotFoundError:
             return Seen(None, "it is not there any more: removed or renamed since it was made")
         except (DaskcalError, OSError, ValueError) as error:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import functools
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
@@ -20,6 +21,7 @@ from daskcal.night.report import gates, words
 from daskcal.night.report.book import Book
 from daskcal.night.report.cards import Card, Shared, cards, link
 from daskcal.night.report.looks import see
+from daskcal.night.report.pixels import Look
 from daskcal.night.report.strip import night_strip
 from daskcal.printable import printable
 
@@ -83,7 +85,9 @@ class Section:
         return sum(len(group.cards) for group in self.groups)
 
 
-def write_report(folder: AnyPath, ledger: Ledger) -> AnyPath:
+def write_report(
+    folder: AnyPath, ledger: Ledger, looks: Mapping[str, Look] = MappingProxyType({})
+) -> AnyPath:
     """Write ``report/index.html`` below the output folder, whole or not at all.
 
     The page needs nothing but itself: no network, no scripts, pictures inside. It remembers what
@@ -95,6 +99,8 @@ def write_report(folder: AnyPath, ledger: Ledger) -> AnyPath:
         The output folder, or its URL, with the products that `ledger` names; one that is missing
         or damaged is said in the page.
     ledger : Ledger
+    looks : mapping of str to Look, optional
+        At products, by name, that were looked at as they were made: they are not read.
 
     Raises
     ------
@@ -102,7 +108,7 @@ def write_report(folder: AnyPath, ledger: Ledger) -> AnyPath:
         Where the page cannot be written.
     """
     place = place_of(folder)
-    page = _template().render(_content(place, ledger))
+    page = _template().render(_content(place, ledger, looks))
     path = place.at("report/index.html")
     write_whole(path, page.encode("utf-8", "replace"))
     return path if isinstance(folder, str) else Path(path)
@@ -132,13 +138,13 @@ def _shown(value: Any) -> Any:
     return value if isinstance(value, Markup) or not isinstance(value, str) else printable(value)
 
 
-def _content(place: Place, ledger: Ledger) -> dict[str, object]:
+def _content(place: Place, ledger: Ledger, looks: Mapping[str, Look]) -> dict[str, object]:
     """All that the template shows."""
     book = Book(ledger)
     made = [p for p in ledger.products if p.status == "made" and p.kind != "calibrated"]
     shown = _chosen(book, made)
     shared = Shared(shown)
-    seen = see(place, shown, picture_size(len(shown)))
+    seen = see(place, shown, picture_size(len(shown)), looks)
     every = cards(book, shown, seen, shared)
     verdict, sentence = _VERDICTS[ledger.exit_status()]
     charts = gates.charts(book)
@@ -192,7 +198,7 @@ def _but(every: Sequence[ProductEntry], some: Sequence[ProductEntry]) -> list[Pr
 
 def picture_size(pictures: int) -> int:
     """The longest side of each picture, such that all together stay bounded."""
-    each = math.isqrt(PIXELS_SHOWN // max(1, pictures))
+    each = math.isqrt(PIXELS_SHOWN // max(1, min(pictures, CARDS_SHOWN)))
     return min(PICTURE_SIZE, max(SMALLEST_PICTURE, each))
 
 

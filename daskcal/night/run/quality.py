@@ -20,7 +20,7 @@ _HUGE = 1e300  # differences of larger numbers are none
 Seen = tuple[dict[str, float], str]
 
 
-def look_at(path: str) -> Seen:
+def figures_of(path: str) -> Seen:
     """Key figures and fingerprint of a product."""
     from daskcal.plot import read_image  # which workers need not hold to make a product
 

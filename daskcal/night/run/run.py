@@ -37,6 +37,7 @@ from daskcal.night.plan.effort import bytes_in
 from daskcal.night.plan.jobs import Job, used_masters
 from daskcal.night.plan.plan import Plan, plan_night
 from daskcal.night.report import write_report
+from daskcal.night.report.pixels import Look
 from daskcal.night.reuse.journal import Before, Journal, read_before
 from daskcal.night.reuse.keys import calibrated_key
 from daskcal.night.reuse.origins import origin_of
@@ -44,7 +45,7 @@ from daskcal.night.reuse.reuse import Outlook, Reuse, lacking_master, outlook_te
 from daskcal.night.reuse.targets import Targets
 from daskcal.night.run.killers import killers_named
 from daskcal.night.run.progress import Watch
-from daskcal.night.run.quality import Seen, look_at
+from daskcal.night.run.quality import Seen, figures_of
 from daskcal.night.run.record import Record
 from daskcal.night.run.waves import make_science
 from daskcal.products import PLANES, to_fits
@@ -187,6 +188,7 @@ class Run:
     journal: Journal = field(init=False)
     reuse: Reuse = field(init=False)
     outlook: Outlook = field(default_factory=Outlook)
+    looks: dict[str, Look] = field(default_factory=dict)  # at products, by those who made them
     said: list[str] = field(default_factory=list)  # of the product at work
     _begun: tuple[float, int] = (0.0, 0)  # the product at work: since when, and gates before it
 
@@ -259,7 +261,7 @@ class Run:
         write_ledger(ledger, self.place.at("night.json"))
         told = self.place.sizes(["report/index.html"]) and says_the_same(ledger, before.ledger)
         if before.interrupted or not told:
-            write_report(str(self.place), ledger)
+            write_report(str(self.place), ledger, self.looks)
         self.place.require()
         self.journal.close()
         return ledger
@@ -437,7 +439,7 @@ class Run:
         self, job: Job, name: str, written: Written, done: list[Any], seen: Seen | None = None
     ) -> ProductEntry:
         """The entry of a product that is made; `seen` is what a look at its file would tell."""
-        figures, fingerprint = look_at(written.path) if seen is None else seen
+        figures, fingerprint = figures_of(written.path) if seen is None else seen
         return ProductEntry(
             name, job.kind, "made",
             inputs=self.record.inputs(job.frames, self.flats.masters_of(job)),

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
+from pathlib import Path
 from typing import Any
 
 import dask
@@ -20,7 +21,7 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 
-from daskcal.errors import FrameError
+from daskcal.errors import DaskcalError, FrameError
 from daskcal.fits.datasum import check_datasum
 from daskcal.fits.frame import read_frame
 from daskcal.fits.layout import Written
@@ -37,7 +38,8 @@ from daskcal.night.gates.number import Number
 from daskcal.night.gates.sample import raw_numbers
 from daskcal.night.plan.jobs import Job
 from daskcal.night.plan.plan import Plan
-from daskcal.night.run.quality import Figures, Seen, look_at
+from daskcal.night.report.pixels import Look, look_at
+from daskcal.night.run.quality import Figures, Seen, figures_of
 from daskcal.products import frame_files, to_fits
 from daskcal.provenance import Origin
 from daskcal.temporaries import discard_temporaries
@@ -71,6 +73,8 @@ class Group:
     origins : tuple of Origin
     room, memory : int
         Bytes that masters may take, and all that is computed in a process.
+    picture : int
+        Longest side of a product's picture for the report; 0 for none.
     """
 
     run: str
@@ -83,6 +87,7 @@ class Group:
     origins: tuple[Origin, ...]
     room: int
     memory: int
+    picture: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,6 +96,7 @@ class Made:
 
     written: Written
     seen: Seen
+    look: Look | None
     steps: list[Any]
     numbers: list[Number]
     messages: list[str]
@@ -239,17 +245,30 @@ def _made(group: Group, ready: _Ready | None, k: int) -> Made | None:
     try:
         if group.plan.config.gates.datasum:
             check_datasum(group.plan.frames[k])
-        written, seen = _written(group, ready, k, at)
+        looks: list[Look] = []
+        written, seen = _written(group, ready, k, at, partial(_look, group.picture, looks))
         written = written.hashed()
     except Exception:  # likewise
         _log.debug("a frame of a group cannot be made", exc_info=True)
         return None
     done = steps(ready.calibrated, at)
     seconds = time.perf_counter() - since
-    return Made(written, seen, done, numbers, ready.messages, seconds)
+    look = looks[0] if looks else None
+    return Made(written, seen, look, done, numbers, ready.messages, seconds)
 
 
-def _written(group: Group, ready: _Ready, k: int, at: int) -> tuple[Written, Seen]:
+def _look(longest: int, looks: list[Look], file: Path) -> None:
+    """Look at a product while it lies in this machine's memory: the report would read it again."""
+    if longest:
+        with contextlib.suppress(
+            DaskcalError, OSError, ValueError
+        ):  # the report says what is wrong
+            looks.append(look_at(file, longest))
+
+
+def _written(
+    group: Group, ready: _Ready, k: int, at: int, made: Callable[[Path], None]
+) -> tuple[Written, Seen]:
     path, output = _path(group, k), group.plan.config.output
     figures = Figures((ready.calibrated.sizes["y"], ready.calibrated.sizes["x"]))
     seen = output.compress == "none"  # else the file has other values than were computed
@@ -259,7 +278,7 @@ def _written(group: Group, ready: _Ready, k: int, at: int) -> tuple[Written, See
 
     with given_up([path]):
         if ready.files is not None:
-            written = ready.files.write(at, path, look if seen else None)
+            written = ready.files.write(at, path, look if seen else None, made)
             if seen:
                 return written, (figures.found(), read_frame(path).fingerprint)
         else:
@@ -269,7 +288,7 @@ def _written(group: Group, ready: _Ready, k: int, at: int) -> tuple[Written, See
                 compress=output.compress, overwrite=True, origin=group.origins[k], compute=False,
             )  # fmt: skip
             (written,) = dask.compute(*sinks, scheduler="sync")
-    return written, look_at(written.path)
+    return written, figures_of(written.path)
 
 
 def _path(group: Group, k: int) -> str:

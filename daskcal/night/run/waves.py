@@ -27,6 +27,7 @@ from daskcal.frames.memory import active_client, all_threads, budget, threads
 from daskcal.night.gates.judge import gates_of
 from daskcal.night.ledger import Gate, ProductEntry
 from daskcal.night.plan.jobs import BareJob, Job
+from daskcal.night.report.page import CARDS_SHOWN, picture_size
 from daskcal.night.reuse.origins import origin_of
 from daskcal.night.run.science import BESIDE, Group, Made, made_on_worker, make_group, release
 
@@ -66,6 +67,8 @@ def make_science(run: Run, jobs: Sequence[Job]) -> None:
 
 def _note(run: Run, job: Job, made: Made) -> _Done:
     """Put a product into the journal."""
+    if made.look is not None:
+        run.looks[job.name] = made.look
     gates, warnings = gates_of(made.numbers, job.name, run.record.place(job.frames[0]))
     entry = replace(
         run.entry(job, job.name, made.written, made.steps, made.seen),
@@ -254,13 +257,18 @@ def _group(run: Run, jobs: Sequence[Job], masters: int, token: str) -> Group | N
         group = Group(
             token, plan, job, run.opened.files(first.master_names), run.norm_of(first),
             _is_apart(plan), absolute(str(run.place)),
-            tuple(origin_of(run, job) for job in jobs), masters, budget(),
+            tuple(origin_of(run, job) for job in jobs), masters, budget(), _picture(run),
         )  # fmt: skip
     except DaskcalError:
         return None
     for each in jobs:
         run.watch.begin(each.name)
     return group
+
+
+def _picture(run: Run) -> int:
+    """How large pictures of products are in the report; 0 where it has enough of them."""
+    return picture_size(len(run.plan.jobs)) if len(run.looks) < CARDS_SHOWN else 0
 
 
 def _is_apart(plan: Plan) -> bool:
