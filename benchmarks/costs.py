@@ -119,8 +119,8 @@ def block(rows: Sequence[Row]) -> str:
         "Measured, per million pixels, as core seconds of a whole run on two cores:",
         table(("", "core seconds", "bytes read", "bytes written"), _measured(of)),
         f"A product of the row cluster's night takes {_seconds(of.product)} of the client's and "
-        "the scheduler's time together, most of it for its picture in the report; a tiny one takes "
-        f"{_seconds(of.tiny)}. More workers do not shorten that.",
+        f"the scheduler's time together, a tiny one {_seconds(of.tiny)}. More workers do not "
+        "shorten that.",
         f"So nights of uint16 frames of {FRAME} Mpix, nine in ten of them of science, on workers "
         f"of {CORES} cores that share a network or disk of {RATE:g} GB/s:",
         table(

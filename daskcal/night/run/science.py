@@ -245,42 +245,48 @@ def _made(group: Group, ready: _Ready | None, k: int) -> Made | None:
     try:
         if group.plan.config.gates.datasum:
             check_datasum(group.plan.frames[k])
-        looks: list[Look] = []
-        written, seen = _written(group, ready, k, at, partial(_look, group.picture, looks))
-        written = written.hashed()
+        written, seen, look = _written(group, ready, k, at)
     except Exception:  # likewise
         _log.debug("a frame of a group cannot be made", exc_info=True)
         return None
     done = steps(ready.calibrated, at)
     seconds = time.perf_counter() - since
-    look = looks[0] if looks else None
     return Made(written, seen, look, done, numbers, ready.messages, seconds)
 
 
-def _look(longest: int, looks: list[Look], file: Path) -> None:
-    """Look at a product while it lies in this machine's memory: the report would read it again."""
-    if longest:
-        with contextlib.suppress(
-            DaskcalError, OSError, ValueError
-        ):  # the report says what is wrong
-            looks.append(look_at(file, longest))
+@dataclass(eq=False)
+class _Sight:
+    """What is seen of a product as it is made, and would else be read for."""
+
+    figures: Figures | None  # of rows as they are computed; None where the file has other values
+    picture: int
+    seen: Seen | None = None
+    look: Look | None = None
+
+    def rows(self, rows: slice, pixels: Mapping[str, np.ndarray]) -> None:
+        """Some rows of it, by plane."""
+        if self.figures is not None:
+            self.figures.add(rows, pixels[""], pixels.get("MASK"))
+
+    def file(self, file: Path) -> None:
+        """The whole of it, while it lies in this machine's memory."""
+        if self.figures is None:
+            self.seen = figures_of(str(file))
+        else:
+            self.seen = self.figures.found(), read_frame(str(file)).fingerprint
+        if self.picture:
+            # what is wrong with it the report says
+            with contextlib.suppress(DaskcalError, OSError, ValueError):
+                self.look = look_at(file, self.picture)
 
 
-def _written(
-    group: Group, ready: _Ready, k: int, at: int, made: Callable[[Path], None]
-) -> tuple[Written, Seen]:
+def _written(group: Group, ready: _Ready, k: int, at: int) -> tuple[Written, Seen, Look | None]:
     path, output = _path(group, k), group.plan.config.output
-    figures = Figures((ready.calibrated.sizes["y"], ready.calibrated.sizes["x"]))
-    seen = output.compress == "none"  # else the file has other values than were computed
-
-    def look(rows: slice, pixels: Mapping[str, np.ndarray]) -> None:
-        figures.add(rows, pixels[""], pixels.get("MASK"))
-
+    shape = ready.calibrated.sizes["y"], ready.calibrated.sizes["x"]
+    sight = _Sight(Figures(shape) if output.compress == "none" else None, group.picture)
     with given_up([path]):
         if ready.files is not None:
-            written = ready.files.write(at, path, look if seen else None, made)
-            if seen:
-                return written, (figures.found(), read_frame(path).fingerprint)
+            written = ready.files.write(at, path, sight.rows, sight.file)
         else:
             folder, stem = path.removesuffix(".fits").rsplit("/", 1)
             sinks = to_fits(
@@ -288,7 +294,7 @@ def _written(
                 compress=output.compress, overwrite=True, origin=group.origins[k], compute=False,
             )  # fmt: skip
             (written,) = dask.compute(*sinks, scheduler="sync")
-    return written, figures_of(written.path)
+    return written.hashed(), sight.seen or figures_of(path), sight.look
 
 
 def _path(group: Group, k: int) -> str:
