@@ -447,6 +447,15 @@ def test_no_flat_for_a_filter(raw: Path, out: Path) -> None:
     assert "science/m67_B_0.fits, science/m67_B_1.fits: no flat for filter 'B'" in plan
 
 
+def test_a_night_that_makes_nothing(tmp_path: Path, out: Path) -> None:
+    """Plan and run end alike."""
+    raw = tmp_path / "odd"
+    raw.mkdir()
+    small_night.write(raw / "focus.fits", "focus")
+    assert "0 products" in run("plan", raw, status=1).stdout
+    reduced(raw, out, status=1)
+
+
 def test_a_frame_of_another_shape_stays_apart(raw: Path, out: Path) -> None:
     small_night.write(raw / "bias_odd.fits", "bias", shape=(20, 32))
     small_night.write(raw / "m67_odd.fits", "object", 60.0, shape=(20, 32), filter="V")

@@ -61,6 +61,8 @@ def plan(
 
             room = [] if is_url(output) else [room_text(found, Path(output))]
             say("\n".join([*room, *look_ahead(found, place_of(output))]), err=as_json)
+    if not found.jobs:
+        sys.exit(NOTHING)
     if found.missing or found.unreadable:
         sys.exit(SKIPPED)
 
