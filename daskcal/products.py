@@ -38,6 +38,7 @@ from daskcal.strict import strict_keywords
 PLANES = ("image", "uncert", "mask")
 _BAND = 1 << 20  # pixels of a band of one frame
 _AT_ONCE = 4  # frames in the making: enough to keep threads busy, few enough for memory
+_PACKED = (".gz", ".bz2", ".xz", ".zst", ".zip")  # readers would take the file for such a one
 _TOGETHER = 32  # frames in one graph, which reads its masters once
 
 __all__ = ["open_master", "product_names", "to_fits"]
@@ -95,7 +96,7 @@ def to_fits(
         A folder is missing or cannot be written, a file exists, the disk is too full; a file is
         one that the pixels are read from, which `overwrite` does not replace either.
     ArgumentError
-        Unknown plane, or not as many `names` as frames.
+        Unknown plane, a name that promises a packed file, or not as many `names` as frames.
 
     Examples
     --------
@@ -105,6 +106,8 @@ def to_fits(
     for plane in planes:
         choose("planes", plane, PLANES)
     place = os.fspath(path) if is_url(path) else Path(path)
+    if str(place).lower().endswith(_PACKED):
+        raise ArgumentError(f"{place}: files are not packed as a whole; name it .fits")
     targets: Sequence[Path | str]
     options: dict[str, Any] = {"overwrite": overwrite, "compress": compress}
     if "frame" not in ds["image"].dims:
