@@ -27,6 +27,7 @@ from daskcal.fits.urls import is_url, real
 from daskcal.fits.write import fits_sink
 from daskcal.frame_files import WAITING, FrameFiles, deviation, given_up, room, threads_compute
 from daskcal.frames.blocks import blocks, recover
+from daskcal.frames.detector import place, window_record
 from daskcal.frames.detector_names import safe_name
 from daskcal.frames.masks import MASK_ATTRS
 from daskcal.frames.master import UNSTABLE, open_master
@@ -375,6 +376,7 @@ def _master_cards(ds: xr.Dataset, origin: Origin | None) -> str:
     steps = [str(step) for step in attrs.get("steps", [])]
     gained = [json.loads(step) for step in steps if json.loads(step).get("step") == "gain_correct"]
     gain = gained[-1].get("gain") if gained else None
+    known = {"origin": first, **window_record(place(ds)), **_facts(attrs, origin)}
     return product_cards(
         cards,
         bunit=_unit(ds),
@@ -383,7 +385,7 @@ def _master_cards(ds: xr.Dataset, origin: Origin | None) -> str:
         facts=[(key, _plain(value), comment) for key, value, comment in facts],
         history=[
             *steps,
-            json.dumps({"master": {"origin": first, **_facts(attrs, origin)}}),
+            json.dumps({"master": known}),
             *_lines(origin),
         ],
         gain_factor=_mean_gain(gain),
