@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 def printable(text: str) -> str:
     """`text` with what a terminal would obey, or cannot show, as escapes; line breaks stay."""
@@ -16,3 +18,10 @@ def printable(text: str) -> str:
 def one_line(text: str) -> str:
     """The same with line breaks as escapes too: names of files may hold them."""
     return printable(text).replace("\n", "\\n")
+
+
+def few(names: Sequence[str], most: int) -> str:
+    """At most so many names, and how many more there are."""
+    if len(names) <= most:
+        return ", ".join(names)
+    return f"{', '.join(names[: most - 1])} and {len(names) - most + 1} more"
