@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+NAMED = 4  # of what is alike, so many are named
+
 
 def printable(text: str) -> str:
     """`text` with what a terminal would obey, or cannot show, as escapes; line breaks stay."""
@@ -20,8 +22,8 @@ def one_line(text: str) -> str:
     return printable(text).replace("\n", "\\n")
 
 
-def few(names: Sequence[str], most: int) -> str:
-    """At most so many names, and how many more there are."""
-    if len(names) <= most:
+def few(names: Sequence[str]) -> str:
+    """Names, and of many the first and how many more there are."""
+    if len(names) <= NAMED:
         return ", ".join(names)
-    return f"{', '.join(names[: most - 1])} and {len(names) - most + 1} more"
+    return f"{', '.join(names[: NAMED - 1])} and {len(names) - NAMED + 1} more"

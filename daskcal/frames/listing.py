@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from daskcal.fits.urls import common_folder, inside
+from daskcal.frames.card_problems import card_messages
 from daskcal.frames.raw_only import kind_of
 from daskcal.frames.table import frame_table
 from daskcal.printable import one_line
@@ -19,9 +20,10 @@ _COLUMNS = ("imagetyp", "exptime", "filter", "object", "date_obs", "shape", "gai
 def listing(found: Scan) -> str:
     """Text with a line for each frame, and one for each file or HDU that cannot be read.
 
-    Where products are among them, which are no frames, a column says what each of them is.
+    Where products are among them, which are no frames, a column says what each of them is. Of cards
+    that cannot be read it has one for each keyword.
     """
-    lines = []
+    lines, cards = [], []
     if found.frames:
         table = frame_table(found.frames)
         table["kind"] = [kind_of(frame) for frame in found.frames]
@@ -32,13 +34,15 @@ def listing(found: Scan) -> str:
             *_COLUMNS,
         )
         base = common_folder(table["path"])
+        names = [one_line(inside(path, base) or path) for path in table["path"]]
+        cards = card_messages(found.frames, table, names)
         rows = [("file", *columns)]
-        for _, row in table.iterrows():
-            name = one_line(inside(row["path"], base) or row["path"])
+        for name, (_, row) in zip(names, table.iterrows(), strict=True):
             rows.append((name, *(_cell(row[c]) for c in columns)))
         widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
         lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in rows]
         lines.append(f"{_counts(len(found.frames) - products, products)} in {base}")
+    lines += [f"note: {message}" for message in cards]
     for bad in found.unreadable:
         lines.append(f"unreadable: {bad}")
     if found.ignored:

@@ -13,7 +13,6 @@ from daskcal.fits.files import Paths
 from daskcal.fits.urls import absolute, common_folder, inside
 from daskcal.printable import few, one_line
 
-_NAMED = 4
 _KINDS = ("raw", "calibrated", "combined")  # what was made of what: those before it
 
 
@@ -76,10 +75,8 @@ def said_products(products: Sequence[Frame], folder: str) -> str:
     said = []
     if ours:
         what = "product" if len(ours) == 1 else "products"
-        said.append(f"{len(ours)} {what} of daskcal ({few(list(ours), _NAMED)})")
+        said.append(f"{len(ours)} {what} of daskcal ({few(list(ours))})")
     if others:
         what = "file is" if len(others) == 1 else "files are"
-        said.append(
-            f"{len(others)} {what} COMBINED by other software ({few(list(others), _NAMED)})"
-        )
+        said.append(f"{len(others)} {what} COMBINED by other software ({few(list(others))})")
     return " and ".join(said)
