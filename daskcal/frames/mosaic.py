@@ -20,6 +20,7 @@ from daskcal.frames.open import (
     report_unreadable,
     said_paths,
 )
+from daskcal.frames.raw_only import without_products
 from daskcal.frames.table import frame_table
 from daskcal.strict import strict_keywords
 
@@ -71,6 +72,7 @@ def open_mosaic(
     camera = as_instrument(instrument)
     paths = paths if isinstance(paths, str | PathLike) else list(paths)
     found = assembled(scan(paths, detectors=True), camera)
+    found = without_products(found, paths)
     report_unreadable(found, paths)
     if not found.frames:
         raise FrameError(

@@ -68,7 +68,7 @@ def test_a_fits_mask_says_what_its_bits_mean_and_is_no_raw_frame(tmp_path):
         header = hdus[0].header
     assert (header["IMAGETYP"], header["FLAG1"], header["FLAG2"]) == ("MASK", "bad", "hot")
     assert header["FLAG32"] == "cosmic_ray"
-    with pytest.raises(daskcal.FrameError, match="only 1 products of daskcal"):
+    with pytest.raises(daskcal.FrameError, match="only 1 product of daskcal"):
         daskcal.plan_night(tmp_path)
 
 

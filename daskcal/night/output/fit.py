@@ -9,7 +9,7 @@ from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from daskcal.errors import ArgumentError, FrameError, OutputError
+from daskcal.errors import ArgumentError, FrameError, OutputError, UnfitOutputError
 from daskcal.fits import Frame, is_product, scan
 from daskcal.fits.urls import absolute, is_url, real
 from daskcal.fits.whole import read_whole
@@ -39,7 +39,9 @@ def _require_writable(path: Path) -> None:
     while not os.path.lexists(here):
         here = here.parent
     if not here.is_dir():
-        raise OutputError(f"{path} cannot be made: {here} is not a folder; give another folder")
+        raise UnfitOutputError(
+            f"{path} cannot be made: {here} is not a folder; give another folder"
+        )
     if not os.access(here, os.W_OK | os.X_OK):
         raise OutputError(f"{here} is not writable; give another folder, or make it writable")
 
@@ -67,8 +69,8 @@ def check_targets(
     for name in sizes:
         if real(place.at(name)) in frames:
             raise ArgumentError(
-                f"{place.at(name)} is a raw frame, and a product would have its name; give another "
-                "folder for the products"
+                f"{place.at(name)} is one of the frames to read, and a product would have its name;"
+                " give another place for the products"
             )
     found, damaged = headers_of(place, sizes)
     ours = {name for name, frame in found.items() if is_product(frame.header)}

@@ -17,6 +17,7 @@ from daskcal.fits import Frame, Unreadable, is_product, scan
 from daskcal.fits.urls import absolute, is_url, local
 from daskcal.frames.assembled import assembled
 from daskcal.frames.card_problems import lacks_card
+from daskcal.frames.raw_only import said_products
 from daskcal.frames.units import unit_word
 from daskcal.masters.library import Library
 from daskcal.night.config.read import NightConfig, load_config
@@ -236,7 +237,8 @@ def plan_night(
     camera = instrument_of(settings)
     found = assembled(scan(folder, hdu=camera.hdu, detectors=True), camera)
     frames = tuple(frame for frame in found.frames if not is_product(frame.header))
-    ours = len(found.frames) - len(frames)
+    products = [frame for frame in found.frames if is_product(frame.header)]
+    ours = said_products(products, str(folder))
     if not frames:
         raise FrameError(str(raw), "no-image", _nothing(found.unreadable, ours))
     require_one_detector(settings, frames)
@@ -259,7 +261,7 @@ def plan_night(
     unfit = lent.unfit if lent else {}
     choices = with_bad_masters(choices, settings, [*(m.name for m in jobs.missing), *unfit])
     choices += jobs.pins.choices(names, used)
-    notes = [f"{ours} products of daskcal among the files are left alone"] if ours else []
+    notes = [f"left alone, as no raw frames: {ours}"] if ours else []
     notes += [*unknown_detectors(settings, table), *lacking_detectors(table, folder)]
     notes += [without_effect(choice) for choice in choices if not choice.frames]
     notes += _darks_without_exposure(table[used])
@@ -288,7 +290,7 @@ def _path(config: str | PathLike[str] | None) -> str | None:
     return None if config is None else fspath(config)
 
 
-def _nothing(unreadable: Sequence[Unreadable], ours: int) -> str:
+def _nothing(unreadable: Sequence[Unreadable], ours: str) -> str:
     if unreadable:
         named = "".join(f"\n  {bad}" for bad in unreadable[:_NAMED])
         more = len(unreadable) - _NAMED
@@ -296,7 +298,7 @@ def _nothing(unreadable: Sequence[Unreadable], ours: int) -> str:
             f"\n  and {more} more" if more > 0 else ""
         )
     if ours:
-        return f"holds no raw frame, only {ours} products of daskcal"
+        return f"holds no raw frame, only {ours}"
     return "holds no FITS frame; give the folder with the raw frames"
 
 
