@@ -126,7 +126,7 @@ def _memory(plan: Plan) -> int:
 def _shape(plan: Plan, job: Job) -> Hashable:
     """What decides how much a science frame holds."""
     pixels = plan.frames[job.frames[0]].pixels
-    return pixels.shape, pixels.dtype, _times(plan, job), len(job.master_names)
+    return pixels.shape, pixels.dtype, _times(plan, job), sum(map(len, job.masters.values()))
 
 
 def _of_master(plan: Plan, job: Job) -> _Held:
