@@ -6,7 +6,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -19,8 +19,8 @@ import xarray as xr
 
 from daskcal.errors import ArgumentError, OutputError, choose
 from daskcal.fits.cards import CARD, make_card
-from daskcal.fits.header import parse
-from daskcal.fits.keywords import FrameValues, normalise
+from daskcal.fits.header import CardComments, Value, parse
+from daskcal.fits.keywords import DEFAULT_KEYWORDS, FrameValues, normalise
 from daskcal.fits.layout import Plane, Written
 from daskcal.fits.product_header import PREFIX, Fact, history_cards, product_cards
 from daskcal.fits.urls import is_url, real
@@ -28,7 +28,7 @@ from daskcal.fits.write import fits_sink
 from daskcal.frame_files import WAITING, FrameFiles, deviation, given_up, room, threads_compute
 from daskcal.frames.blocks import blocks, recover
 from daskcal.frames.detector import place, window_record
-from daskcal.frames.detector_names import safe_name
+from daskcal.frames.detector_names import not_a_device, safe_name
 from daskcal.frames.masks import MASK_ATTRS
 from daskcal.frames.master import UNSTABLE, open_master
 from daskcal.frames.memory import threads
@@ -157,12 +157,13 @@ def frame_files(
     def heads(i: int) -> list[Plane]:
         return [replace(first[0], cards=_frame_cards(ds, i, origins[i])), *first[1:]]
 
-    stack = recover(_needed(ds, planes))
+    stack = recover(needed_planes(ds, planes))
     return FrameFiles.of(stack, heads, room, overwrite=overwrite, compress=compress)
 
 
 # --- names --------------------------------------------------------------------------------------
 
+_RISKY = '<>:"/\\|?*'  # not in names on Windows; shells take some for their own
 _ENDING = re.compile(r"\.(fits?|fts|fz|gz|bz2)$", re.IGNORECASE)
 
 
@@ -171,6 +172,7 @@ def product_names(
 ) -> list[str]:
     """Names of frames' products, without ``.fits``: the stems of the raw files, made distinct.
 
+    Letters of any language and blanks stay; what some file system or shell cannot take becomes _.
     The name of its detector follows for a frame of a mosaic: `detectors` has it, and "" for other
     frames. Where names collide (also on file systems that take ``A`` for ``a``), the HDU, the
     ending or the folder is added, whichever tells the files apart, and else a number.
@@ -193,10 +195,14 @@ def product_names(
 
 
 def _split(path: str) -> tuple[str, str]:
-    stem, ending = "".join(c if c.isprintable() else "_" for c in os.path.basename(path)), ""
+    stem, ending = _safe(os.path.basename(path)), ""
     while found := _ENDING.search(stem):
         stem, ending = stem[: found.start()], f"_{found[1]}{ending}"
-    return stem or "frame", ending
+    return not_a_device(stem or "frame"), ending
+
+
+def _safe(name: str) -> str:
+    return "".join(c if c.isprintable() and c not in _RISKY else "_" for c in name)
 
 
 def _told_apart(
@@ -205,7 +211,7 @@ def _told_apart(
     hints = (
         [f"_hdu{hdus[i]}" for i in group],
         [_split(paths[i])[1] for i in group],
-        [f"_{os.path.basename(os.path.dirname(paths[i]))}" for i in group],
+        [f"_{_safe(os.path.basename(os.path.dirname(paths[i])))}" for i in group],
     )
     for hint in hints:
         names = [stem + tail for stem, tail in zip(stems, hint, strict=True)]
@@ -269,14 +275,14 @@ def _frame_job(
     ds: xr.Dataset, i: int, planes: Sequence[str], origin: Origin | None
 ) -> Callable[[], list[Plane]]:
     rows = band_of_frame(ds.sizes["x"])
-    pixels = _needed(ds, planes)
+    pixels = needed_planes(ds, planes)
     return lambda: _planes(
         blocks(pixels.isel(frame=[i]), frame=1, rows=rows), planes, _frame_cards(ds, i, origin)
     )
 
 
-def _needed(ds: xr.Dataset, planes: Sequence[str]) -> xr.Dataset:
-    """What is written of frames: the rest is not computed."""
+def needed_planes(ds: xr.Dataset, planes: Sequence[str]) -> xr.Dataset:
+    """What is written of frames, by the words for the planes of products; the rest is left out."""
     needed = ["image"]
     needed += ["variance", "variance_shared"] if "uncert" in planes else []
     needed += ["mask"] if "mask" in planes else []
@@ -358,13 +364,15 @@ def _mean_gain(gain: Any) -> float | None:
 def _master_cards(ds: xr.Dataset, origin: Origin | None) -> str:
     attrs = ds.attrs
     cards = _without_history(str(attrs.get("cards", "")))
-    values = normalise(parse(cards.encode("ascii", "replace")).values)
+    header = parse(cards.encode("ascii", "replace")).values
+    values = normalise(header, comments=CardComments(cards))
     shift, first = _place(ds, values, cards)
     facts: list[Fact] = [
         ("IMAGETYP", str(attrs.get("imagetyp", "")).upper() or None, "kind of frame"),
         ("COMBINED", True, "made of several frames"),
         ("NCOMBINE", attrs.get("n_combined"), "number of frames combined"),
         ("EXPTIME", attrs.get("exptime"), "mean exposure time in s"),
+        *_means(header, values, attrs),
         ("DATE-BEG", _time(attrs.get("date_beg")), "start of the first exposure"),
         ("DATE-END", _time(attrs.get("date_end")), "end of the last exposure"),
         ("MJD-AVG", attrs.get("mjd_avg"), "mean time of the exposures"),
@@ -396,6 +404,18 @@ def _agrees(cards: str, values: FrameValues, attrs: dict[str, Any]) -> bool:
     """Whether the raw IMAGETYP may stay: it says the same, perhaps more (SKYFLAT)."""
     given = any(cards[at : at + 10] == "IMAGETYP= " for at in range(0, len(cards), CARD))
     return given and values.imagetyp == attrs.get("imagetyp")
+
+
+def _means(header: Mapping[str, Value], values: FrameValues, attrs: dict[str, Any]) -> list[Fact]:
+    """Dark time and temperature, where the cards say another or none: a config may read others."""
+    said = DEFAULT_KEYWORDS.held(header)["darktime"]
+    facts: list[Fact] = []
+    usual = values.darktime if said else attrs.get("exptime", math.nan)
+    if not math.isclose(darktime := attrs.get("darktime", math.nan), usual):
+        facts.append(((said or ["DARKTIME"])[0], darktime, "mean dark time in s"))
+    if math.isnan(values.ccd_temp):
+        facts.append(("CCD-TEMP", attrs.get("ccd_temp"), "mean temperature of the detector"))
+    return facts
 
 
 def _facts(attrs: dict[str, Any], origin: Origin | None) -> dict[str, Any]:

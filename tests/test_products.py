@@ -446,6 +446,16 @@ def test_refusals(raw: Path, tmp_path: Path) -> None:
         (["", ""], [0, 1], ["frame_hdu0", "frame_hdu1"]),
         (["/x/a.fits", "/y/a.fits", "/a_x.fits"], [0, 0, 0], ["a_1", "a_2", "a_x"]),
         (["/n/night 1.fz"], [1], ["night 1"]),
+        (["/n/x:y.fits", '/n/<b>"?*\\|.fits'], [0, 0], ["x_y", "_b______"]),
+        (["/n/x:y.fits", "/n/x_y.fits", "/n/x?y.fits"], [0, 0, 0], ["x_y_1", "x_y_2", "x_y_3"]),
+        (["/a:b/n.fits", "/c/n.fits"], [0, 0], ["n_a_b", "n_c"]),
+        (
+            ["/n/CON.fits", "/n/nul.2.fits.gz", "/n/Com1.fit"],
+            [0, 0, 0],
+            ["CON_", "nul_.2", "Com1_"],
+        ),
+        (["/n/CON.fits", "/n/con_.fits"], [0, 0], ["CON__1", "con__2"]),
+        (["/n/console.fits", "/n/étoile Ω.fits"], [0, 0], ["console", "étoile Ω"]),
     ],
 )
 def test_names_are_distinct(paths: list[str], hdus: list[int], names: list[str]) -> None:

@@ -162,7 +162,9 @@ def described(image: Frame, name: str) -> LibraryMaster:
     row = frame_table([image])
     facts = dict(origin.facts) if origin else facts_of(row)
     begin = str(image.header.get("DATE-BEG", "")) or str(facts.get("date_obs", ""))
-    cards = {header_name(key): value for key, value in image.header.items()}
+    means = (json.loads(line).get("master", {}).get("card_means", ()) for line in lines)
+    said = {**image.header, **{key: mean for some in means for key, mean in some}}
+    cards = {header_name(key): value for key, value in said.items()}
     return LibraryMaster(
         name=name,
         path=image.source.path,

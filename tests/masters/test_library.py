@@ -80,6 +80,21 @@ def test_another_programs_master_can_be_added(library: Library, tmp_path: Path) 
     assert (master.kind, master.key, master.identity) == ("bias", "", master.name[-17:-5])
 
 
+def test_rules_know_the_mean_of_numbers_that_differ_among_its_frames(
+    library: Library, tmp_path: Path
+) -> None:
+    for i in range(3):
+        small_night.write(tmp_path / "raw" / f"b{i}.fits", "bias", focus=1.0 + i / 4, note=f"n{i}")
+    frames = daskcal.open_frames(tmp_path / "raw")
+    daskcal.to_fits(daskcal.combine(frames), tmp_path / "bias.fits")
+    assert "FOCUS" not in fits.getheader(tmp_path / "bias.fits")
+    master, _ = library.add(tmp_path / "bias.fits")
+    assert master.candidate(["FOCUS", "NOTE"]).facts.state == (("FOCUS", 1.25),)
+    daskcal.to_fits(daskcal.open_master(tmp_path / "bias.fits"), tmp_path / "again.fits")
+    again = daskcal.open_master(tmp_path / "again.fits")
+    assert ["FOCUS", 1.25] in again.attrs["card_means"]
+
+
 def test_an_index_that_is_lost_damaged_or_stale_costs_nothing(library: Library) -> None:
     expected = library.masters()
     index = library.folder / "index.sqlite"

@@ -274,7 +274,11 @@ class Output(Table):
 
     products: Annotated[
         tuple[Literal["image", "uncert", "mask"], ...], Field(strict=False, min_length=1)
-    ] = Field(default=("image", "uncert", "mask"), description="Planes of each product.")
+    ] = Field(
+        default=("image", "uncert", "mask"),
+        description="Planes of science products, and of calibrated frames that are kept; masters "
+        "have all of them.",
+    )
     format: Literal["fits", "zarr"] = Field(
         default="fits", description="Form of the science products."
     )
