@@ -18,6 +18,7 @@ from astropy.io import fits
 from small_night import bits, made, timeless
 
 import daskcal
+from daskcal.errors import OutputError
 from daskcal.night.config.read import NightConfig
 from daskcal.night.ledger import ProductEntry, read_ledger, says_the_same
 from daskcal.night.output.place import Folder, place_of
@@ -130,6 +131,35 @@ def test_another_format_is_another_product(night: Path, out: Path, reads: Reads)
     watch = Notes()
     assert made(reduce_night(night, out, format="zarr", watch=watch)) == ["science/frames.zarr"]
     assert "science/frames.zarr: its file has changed" in watch.notes
+    for lost in ("zarr.json", "image/zarr.json", "exptime/zarr.json"):
+        (out / "science" / "frames.zarr" / lost).unlink()
+        assert made(reduce_night(night, out, format="zarr")) == ["science/frames.zarr"]
+    for cut in ("zarr.json", "image/zarr.json"):
+        (out / "science" / "frames.zarr" / cut).write_text("{")
+        assert made(reduce_night(night, out, format="zarr")) == ["science/frames.zarr"]
+    daskcal.open_zarr(out / "science" / "frames.zarr")
+
+
+@pytest.mark.parametrize(
+    ("root", "more"),
+    [(None, "thesis.txt"), (b"{", "image/thesis.txt"), (b'{"attributes": {}}', "other/c")],
+    ids=["folder", "damaged", "another-programs"],
+)
+def test_a_strangers_folder_in_place_of_a_store_is_left_alone(
+    night: Path, out: Path, root: bytes | None, more: str
+) -> None:
+    reduce_night(night, out, format="zarr")
+    store = out / "science" / "frames.zarr"
+    (store / "zarr.json").unlink()
+    (store / more).parent.mkdir(exist_ok=True)
+    (store / more).write_text("years of work")
+    if root is not None:
+        (store / "zarr.json").write_bytes(root)
+    before = small_night.files(store)
+    with pytest.raises(OutputError, match=r"frames\.zarr was not made by daskcal"):
+        reduce_night(night, out, format="zarr")
+    assert small_night.files(store) == before
+    assert (store / more).read_text() == "years of work"
 
 
 def test_what_was_left_out_stays_left_out(raw: Path, tmp_path: Path, reads: Reads) -> None:

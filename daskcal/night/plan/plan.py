@@ -30,8 +30,10 @@ from daskcal.night.plan.choices import (
     without_effect,
 )
 from daskcal.night.plan.frames import instrument_of, night_table
+from daskcal.night.plan.idle import idle_keys
 from daskcal.night.plan.jobs import Job, Missing, plan_jobs
 from daskcal.night.plan.mosaics import lacking_detectors, require_one_detector, unknown_detectors
+from daskcal.night.plan.sections import section_notes
 from daskcal.printable import one_line
 from daskcal.strict import strict_keywords
 
@@ -259,6 +261,8 @@ def plan_night(
     notes = [f"{ours} products of daskcal among the files are left alone"] if ours else []
     notes += [*unknown_detectors(settings, table), *lacking_detectors(table, folder)]
     notes += [without_effect(choice) for choice in choices if not choice.frames]
+    notes += section_notes(settings, table[used])
+    notes += idle_keys(settings, camera.keywords, frames, table)
     notes += _darks_without_exposure(table[used])
     return Plan(
         folder,
