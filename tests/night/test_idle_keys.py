@@ -94,7 +94,21 @@ def test_minmax_that_leaves_nothing_is_missing_from_the_plan(raw: Path, tmp_path
     text = "[combine.bias]\nreject = 'minmax'\nn_low = {}\nn_high = {}"
     for low, high in ((2, 1), (0.5, 0.5)):
         plan = planned(raw, tmp_path, text.format(low, high))
-        reasons = {missing.name: missing.reason for missing in plan.missing}
-        assert f"n_low = {low} and n_high = {high} leave nothing" in reasons["masters/bias.fits"]
+        reasons = [missing.reason for missing in plan.missing if missing.kind == "bias"]
+        says = f"combine.bias.n_low = {low} and n_high = {high} leave nothing of"
+        assert any(reason.startswith(says) for reason in reasons)
     plan = planned(raw, tmp_path, text.format(1, 1))
-    assert "masters/bias.fits" in {job.name for job in plan.jobs}
+    assert [len(job.frames) for job in plan.jobs if job.kind == "bias"] == [3]
+
+
+def test_regions_outside_of_every_frame(raw: Path, tmp_path: Path) -> None:
+    regions, text = tmp_path / "r.txt", "[mask]\nbad_pixels = 'r.txt'"
+    regions.write_text("30 32 20 24\n900 901 1 1\n")
+    (note,) = planned(raw, tmp_path, text).messages
+    assert note.startswith("mask.bad_pixels: 1 of 2 regions of ")
+    assert note.endswith("r.txt lie outside of every frame, and mask nothing")
+    regions.write_text("900 901 1 1\n")
+    with pytest.raises(ConfigError, match=r"^mask\.bad_pixels: every one of the 1 regions"):
+        planned(raw, tmp_path, text)
+    regions.write_text("30 32 20 24\n")
+    assert planned(raw, tmp_path, text).messages == ()

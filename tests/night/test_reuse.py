@@ -507,6 +507,6 @@ def test_a_plan_says_what_would_be_made(night: Path, out: Path) -> None:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("module", ["keys", "progress"])
+@pytest.mark.parametrize("module", ["reuse.keys", "run.progress"])
 def test_examples(module: str) -> None:
     assert doctest.testmod(importlib.import_module(f"daskcal.night.{module}")).failed == 0
