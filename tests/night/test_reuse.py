@@ -253,6 +253,22 @@ def test_a_config_that_changes(
         assert bits(out) == bits(tmp_path / "fresh")
 
 
+def test_keys_without_effect_remake_nothing(night: Path, out: Path, tmp_path: Path) -> None:
+    idle = NightConfig.model_validate(
+        {"overscan": {"order": 3}, "cosmic_rays": {"sigclip": 9.0}, "fringe": {"scale": 2.0}}
+    )
+    before = bits(out)
+    assert made(reduce_night(night, out, idle)) == []
+    reduce_night(night, tmp_path / "anew", idle)
+    assert bits(tmp_path / "anew") == before
+    used = {"cosmic_rays": {"method": "median", "thresh": 9.0}}
+    plan = plan_night(night, NightConfig.model_validate(used))
+    used["cosmic_rays"]["sigclip"] = 9.0  # of the other method
+    assert planned_keys(plan_night(night, NightConfig.model_validate(used))) == planned_keys(plan)
+    used["cosmic_rays"]["thresh"] = 8.0
+    assert planned_keys(plan_night(night, NightConfig.model_validate(used))) != planned_keys(plan)
+
+
 def test_files_of_the_config_count_by_content(raw: Path, tmp_path: Path) -> None:
     mask = tmp_path / "bad.fits"
     config = NightConfig.model_validate({"mask": {"bad_pixels": str(mask)}})

@@ -402,6 +402,17 @@ class NightConfig(Table):
             return self
         return self.model_copy(update={key: table for key, table in own if table is not None})
 
+    def effective(self) -> NightConfig:
+        """The config with defaults in place of what has no effect on any pixel or header."""
+        rays = self.cosmic_rays.arguments() or {}
+        update: dict[str, Table] = {"cosmic_rays": CosmicRays(**rays)}
+        if self.overscan.model is None:
+            order = Overscan.model_fields["order"].default
+            update["overscan"] = self.overscan.model_copy(update={"order": order})
+        if not self.fringe.frames:
+            update["fringe"] = Fringe()
+        return self.model_copy(update=update)
+
     def rules(self, *, has_bias: bool) -> Rules:
         """The rules by which frames find their masters.
 
