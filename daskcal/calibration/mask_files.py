@@ -29,7 +29,7 @@ from daskcal.fits.open_file import open_file
 from daskcal.fits.product_header import product_cards
 from daskcal.fits.urls import is_url
 from daskcal.fits.write import fits_sink
-from daskcal.frames.detector import RawWindow, detector_coords, raw_window
+from daskcal.frames.detector import RawWindow, detector_coords, raw_window, window_record
 from daskcal.frames.masks import FLAGS, MASK_ATTRS, Flag, has_reasons, mask_dataset
 from daskcal.frames.master import open_master
 from daskcal.frames.sections import Section, hull
@@ -238,7 +238,7 @@ def _cards(master: Master) -> str:
             *flags,
             ("DASKCAL", __version__, "version that made this file"),
         ],
-        history=[*steps, json.dumps({"master": {"origin": origin}})],
+        history=[*steps, json.dumps({"master": {"origin": origin, **window_record(master.raw)}})],
     )
 
 
