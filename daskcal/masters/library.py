@@ -149,7 +149,7 @@ class Library:
         Raises
         ------
         FrameError
-            It is no master bias, dark or flat, or cannot be read.
+            It is no master bias, dark or flat, is plainly a raw frame, or cannot be read.
         OutputError
             The library cannot be written.
         """

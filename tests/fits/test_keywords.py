@@ -279,6 +279,15 @@ def test_a_config_extends_the_table():
     assert isinstance(own, Keywords)
 
 
+def test_hierarch_is_no_part_of_a_keyword():
+    own = DEFAULT_KEYWORDS.extended(
+        {"exptime": ["HIERARCH ESO DET DIT"], "binning": "HIERARCH ESO BINX+HIERARCH  ESO BINY"}
+    )
+    header = {"ESO DET DIT": 12.5, "EXPTIME": 3.0, "ESO BINX": 2, "ESO BINY": 4}
+    assert normalise(header, own).exptime == 12.5
+    assert normalise(header, own).binning == "2x4"
+
+
 def test_words_that_do_not_exist_are_refused_with_the_nearest():
     with pytest.raises(ArgumentError, match="did you mean 'filter'"):
         DEFAULT_KEYWORDS.extended(aliases={"filtre": ["X"]})

@@ -76,7 +76,7 @@ def check_targets(
     ours = {name for name, frame in found.items() if is_product(frame.header)}
     ours |= {name for name in damaged if name in known}
     for name in sizes:
-        if name not in ours and not _is_store(place.at(name)):
+        if name not in ours and not _is_store(place.at(name), name in known):
             raise OutputError(
                 f"{place.at(name)} was not made by daskcal and is not replaced; move it away, or "
                 "give another folder for the products"
@@ -93,16 +93,19 @@ def headers_of(place: Place, sizes: Mapping[str, int]) -> tuple[dict[str, Frame]
     return frames, {names[f.path] for f in found.unreadable if f.path in names}
 
 
-def _is_store(path: str) -> bool:
-    """Whether it is a store of daskcal's, or one behind a URL that was not finished."""
+def _is_store(path: str, known: bool) -> bool:
+    """Whether it is a store of daskcal's, or one behind a URL that was not finished.
+
+    Of one that a ledger knows the rest will do, where its first file is lost.
+    """
+    from daskcal.zarr_files import is_hidden, is_rest
+
     with contextlib.suppress(OSError, ValueError, FrameError):
         group = json.loads(read_whole(f"{path}/zarr.json"))
         return "daskcal" in group.get("attributes", {})
-    if not is_url(path):
-        return False
-    from daskcal.zarr_files import is_hidden
-
-    return is_hidden(path)
+    if is_url(path) and is_hidden(path):
+        return True
+    return known and path.endswith(".zarr") and is_rest(path)
 
 
 def make_folders(folder: Path, parts: Iterable[str]) -> None:

@@ -18,7 +18,7 @@ from daskcal.frames.processed import processed
 from daskcal.frames.table import frame_table, header_columns
 from daskcal.masters.rules import KINDS, keyword_column
 from daskcal.night.config.read import NightConfig
-from daskcal.night.plan.classify import classify
+from daskcal.night.plan.classify import DECIDED_BY, decided_by, reclassified
 from daskcal.night.query import parse_query, query_mask
 
 if TYPE_CHECKING:
@@ -52,8 +52,9 @@ def night_table(
 
     Beside the columns of `frame_table` it has ``amplifiers`` (where those of a detector lie, "" for
     one), ``amplifier_gains`` (where they differ), ``processed`` (what was done before to bias, dark
-    and flat frames, "" for raw ones), and ``hdr_<name>`` for the header keywords that the config's
-    conditions and rules, or `select`, name.
+    and flat frames, "" for raw ones), ``decided_by`` where there are rules of ``[[classify]]`` (the
+    number of the one that decides of the frame, or -1), and ``hdr_<name>`` for the header keywords
+    that the config's conditions and rules, or `select`, name.
 
     Raises
     ------
@@ -69,7 +70,9 @@ def night_table(
     several = [frame if isinstance(frame, DetectorFrame) else None for frame in frames]
     table["amplifiers"] = [_layout(frame) for frame in several]
     table["amplifier_gains"] = [_gains(frame) for frame in several]
-    table = classify(table, config.classify, folder)
+    if config.classify:
+        number = decided_by(table, config.classify, folder)
+        table = reclassified(table, config.classify, number).assign(**{DECIDED_BY: number})
     done = np.full(len(table), "", object)
     for i in np.flatnonzero(table["imagetyp"].isin(KINDS).to_numpy()).tolist():
         done[i] = processed(frames[i])

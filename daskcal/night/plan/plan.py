@@ -32,8 +32,10 @@ from daskcal.night.plan.choices import (
     without_effect,
 )
 from daskcal.night.plan.frames import card_notes, instrument_of, night_table
+from daskcal.night.plan.idle import idle_keys
 from daskcal.night.plan.jobs import Job, Missing, plan_jobs
 from daskcal.night.plan.mosaics import lacking_detectors, require_one_detector, unknown_detectors
+from daskcal.night.plan.sections import section_notes
 from daskcal.printable import one_line
 from daskcal.strict import strict_keywords
 
@@ -264,6 +266,8 @@ def plan_night(
     notes = [f"left alone, as no raw frames: {ours}"] if ours else []
     notes += [*unknown_detectors(settings, table), *lacking_detectors(table, folder)]
     notes += [without_effect(choice) for choice in choices if not choice.frames]
+    notes += section_notes(settings, table[used])
+    notes += idle_keys(settings, camera.keywords, frames, table)
     notes += _darks_without_exposure(table[used])
     out = {name for one in choices if one.kind in ("exclude", "bad") for name in one.frames}
     stay = [i for i, name in enumerate(names) if name not in out]
