@@ -23,7 +23,7 @@ from daskcal.fits.header import parse
 from daskcal.fits.keywords import FrameValues, normalise
 from daskcal.fits.layout import Plane, Written
 from daskcal.fits.product_header import PREFIX, Fact, history_cards, product_cards
-from daskcal.fits.urls import is_url
+from daskcal.fits.urls import is_url, real
 from daskcal.fits.write import fits_sink
 from daskcal.frame_files import WAITING, FrameFiles, deviation, given_up, room, threads_compute
 from daskcal.frames.blocks import blocks, recover
@@ -39,6 +39,7 @@ from daskcal.strict import strict_keywords
 PLANES = ("image", "uncert", "mask")
 _BAND = 1 << 20  # pixels of a band of one frame
 _AT_ONCE = 4  # frames in the making: enough to keep threads busy, few enough for memory
+_PACKED = (".gz", ".bz2", ".xz", ".zst", ".zip")  # readers would take the file for such a one
 _TOGETHER = 32  # frames in one graph, which reads its masters once
 
 __all__ = ["open_master", "product_names", "to_fits"]
@@ -93,9 +94,10 @@ def to_fits(
     Raises
     ------
     OutputError
-        A folder is missing or cannot be written, a file exists, the disk is too full.
+        A folder is missing or cannot be written, a file exists, the disk is too full; a file is
+        one that the pixels are read from, which `overwrite` does not replace either.
     ArgumentError
-        Unknown plane, or not as many `names` as frames.
+        Unknown plane, a name that promises a packed file, or not as many `names` as frames.
 
     Examples
     --------
@@ -105,14 +107,18 @@ def to_fits(
     for plane in planes:
         choose("planes", plane, PLANES)
     place = os.fspath(path) if is_url(path) else Path(path)
+    if str(place).lower().endswith(_PACKED):
+        raise ArgumentError(f"{place}: files are not packed as a whole; name it .fits")
     targets: Sequence[Path | str]
     options: dict[str, Any] = {"overwrite": overwrite, "compress": compress}
     if "frame" not in ds["image"].dims:
         targets = [place]
+        _refuse_sources(ds, targets)
         (made_of,) = origins_of(origin, 1)
         jobs = [lambda: _master_planes(ds, planes, made_of)]
     else:
         targets = _frame_targets(ds, place, names)
+        _refuse_sources(ds, targets)
         each = origins_of(origin, len(targets))
         if compute and targets and threads_compute():
             at_once = threads() + WAITING
@@ -235,6 +241,20 @@ def _frame_targets(
     except OSError as error:
         raise OutputError(f"folder {folder} cannot be made: {error.strerror}") from error
     return [folder / f"{name}.fits" for name in names]
+
+
+def _refuse_sources(ds: xr.Dataset, targets: Sequence[Path | str]) -> None:
+    """Refuse to replace a file that the pixels are read from: both would be lost."""
+    there = [target for target in targets if is_url(target) or os.path.exists(target)]
+    if not there:
+        return
+    read = ds["path"].values if "path" in ds.coords else ds.attrs.get("inputs", ())
+    sources = {real(path) for path in map(str, read) if is_url(path) or os.path.isabs(path)}
+    for target in there:
+        if real(os.fspath(target)) in sources:
+            raise OutputError(
+                f"{target} is a frame that these pixels are read from; give another name or folder"
+            )
 
 
 # --- planes -------------------------------------------------------------------------------------

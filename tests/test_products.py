@@ -139,6 +139,24 @@ def test_where_one_file_must_not_be_written_none_is(raw: Path, tmp_path: Path) -
     assert os.listdir(folder) == ["n2.fits"]
 
 
+def test_a_name_of_a_packed_file_is_refused(raw: Path, tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match=r"bias\.fits\.gz: files are not packed"):
+        to_fits(daskcal.combine(calibrated(raw)), tmp_path / "bias.fits.gz")
+    assert not list(tmp_path.glob("bias*"))
+
+
+def test_what_is_read_from_is_never_replaced(raw: Path) -> None:
+    before = {path.name: path.read_bytes() for path in raw.iterdir()}
+    frames = calibrated(raw)
+    with pytest.raises(OutputError, match=r"n0\.fits is a frame that these pixels are read from"):
+        to_fits(frames, raw, overwrite=True)
+    with pytest.raises(OutputError, match=r"n1\.fits is a frame"):
+        to_fits(daskcal.combine(frames), raw / "n1.fits", overwrite=True)
+    with pytest.raises(OutputError, match="is a frame"):
+        to_fits(frames.isel(frame=[1]), raw, names=["n1"], overwrite=True, compute=False)
+    assert {path.name: path.read_bytes() for path in raw.iterdir()} == before
+
+
 def test_frames_become_a_file_each(raw: Path, tmp_path: Path) -> None:
     frames = calibrated(raw)
     written = to_fits(frames, tmp_path / "science")

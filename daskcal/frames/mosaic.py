@@ -10,6 +10,7 @@ import xarray as xr
 from daskcal.errors import FrameError
 from daskcal.fits import scan
 from daskcal.frames.assembled import assembled
+from daskcal.frames.card_problems import warn_of_cards
 from daskcal.frames.detector_names import distinct_names
 from daskcal.frames.instrument import Instrument
 from daskcal.frames.open import (
@@ -76,6 +77,7 @@ def open_mosaic(
             said_paths(paths), "no-image", "holds no FITS image; `daskcal ls` lists a folder"
         )
     table = frame_table(found.frames, camera.keywords)
+    warn_of_cards(found.frames, table, camera)
     words = table["detector"].to_numpy()
     order = np.argsort(table["hdu"].to_numpy(), kind="stable")
     children = {}

@@ -18,6 +18,7 @@ from daskcal.fits.urls import absolute
 from daskcal.frames.amplifiers import VALUES, Amplifier, amplifier_coords
 from daskcal.frames.assembled import DetectorFrame, assembled
 from daskcal.frames.blocks import DIMS, Stack, assign
+from daskcal.frames.card_problems import warn_of_cards
 from daskcal.frames.detector import RawWindow, detector_coords
 from daskcal.frames.instrument import Instrument, shipped_instrument
 from daskcal.frames.masks import MASK_ATTRS
@@ -68,7 +69,8 @@ def open_frames(
     ------
     FrameError
         A file is missing, or one that was named cannot be read, or holds several detectors, which
-        `open_mosaic` opens. In a folder or glob such a file is left out with a `DaskcalWarning`.
+        `open_mosaic` opens. In a folder or glob such a file is left out with a `DaskcalWarning`;
+        another tells of cards that cannot be read, or that are given twice and contradict.
     GeometryError
         Frames of different shapes or windows: open them apart.
     UnitError
@@ -88,6 +90,7 @@ def open_frames(
             said_paths(paths), "no-image", "holds no FITS image; `daskcal ls` lists a folder"
         )
     table = frame_table(found.frames, camera.keywords)
+    warn_of_cards(found.frames, table, camera)
     return frames_dataset(found.frames, table, camera, unit=unit)
 
 

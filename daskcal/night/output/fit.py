@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from daskcal.errors import ArgumentError, FrameError, OutputError
 from daskcal.fits import Frame, is_product, scan
-from daskcal.fits.urls import absolute, is_url
+from daskcal.fits.urls import absolute, is_url, real
 from daskcal.fits.whole import read_whole
 
 if TYPE_CHECKING:
@@ -63,9 +63,9 @@ def check_targets(
     sizes = place.sizes(products)
     if not sizes:
         return
-    frames = {_real(path) for path in raw}
+    frames = {real(path) for path in raw}
     for name in sizes:
-        if _real(place.at(name)) in frames:
+        if real(place.at(name)) in frames:
             raise ArgumentError(
                 f"{place.at(name)} is a raw frame, and a product would have its name; give another "
                 "folder for the products"
@@ -89,10 +89,6 @@ def headers_of(place: Place, sizes: Mapping[str, int]) -> tuple[dict[str, Frame]
     found = scan(place.holders(list(names.values())))
     frames = {names[f.source.path]: f for f in found.frames if f.source.path in names}
     return frames, {names[f.path] for f in found.unreadable if f.path in names}
-
-
-def _real(path: str) -> str:
-    return path if is_url(path) else os.path.realpath(path)
 
 
 def _is_store(path: str) -> bool:

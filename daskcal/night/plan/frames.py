@@ -12,6 +12,7 @@ import numpy as np
 from daskcal.errors import ConfigError
 from daskcal.fits import DEFAULT_KEYWORDS, Frame
 from daskcal.frames.assembled import DetectorFrame
+from daskcal.frames.card_problems import card_messages
 from daskcal.frames.instrument import AmplifierSetup, Instrument
 from daskcal.frames.processed import processed
 from daskcal.frames.table import frame_table, header_columns
@@ -60,8 +61,7 @@ def night_table(
         A condition of ``[[classify]]`` names a keyword that no frame has.
     """
     table = frame_table(frames, instrument_of(config).keywords)
-    ruled = (rule.keyword for rule in config.match.keywords)
-    table = _with_headers(table, frames, _asked(config, select), ruled)
+    table = _with_headers(table, frames, _asked(config, select), _ruled(config))
     for name in ("gain", "rdnoise", "detector"):
         value = getattr(config.instrument, name)
         if value is not None:
@@ -101,6 +101,23 @@ def _asked(config: NightConfig, select: str | None) -> Iterator[str]:
     for text in filter(None, conditions):
         with contextlib.suppress(ConfigError):  # is said where the condition is used
             yield from parse_query(text).names
+
+
+def _ruled(config: NightConfig) -> Iterator[str]:
+    """The names that rules for masters use."""
+    return (rule.keyword for rule in config.match.keywords)
+
+
+def card_notes(
+    frames: Sequence[Frame],
+    table: pd.DataFrame,
+    names: Sequence[str],
+    config: NightConfig,
+    select: str | None = None,
+) -> list[str]:
+    """What there is to say of the cards of frames, by their rows of a `night_table`."""
+    asked = {keyword_column(name) for name in (*_asked(config, select), *_ruled(config))}
+    return card_messages(frames, table, names, instrument_of(config).keywords, asked)
 
 
 def rows_that_fit(table: pd.DataFrame, frames: Sequence[Frame], condition: str) -> np.ndarray:

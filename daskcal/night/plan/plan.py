@@ -16,6 +16,7 @@ from daskcal.errors import FrameError, UnitError
 from daskcal.fits import Frame, Unreadable, is_product, scan
 from daskcal.fits.urls import absolute, is_url, local
 from daskcal.frames.assembled import assembled
+from daskcal.frames.card_problems import lacks_card
 from daskcal.frames.units import unit_word
 from daskcal.masters.library import Library
 from daskcal.night.config.read import NightConfig, load_config
@@ -29,7 +30,7 @@ from daskcal.night.plan.choices import (
     with_bad_masters,
     without_effect,
 )
-from daskcal.night.plan.frames import instrument_of, night_table
+from daskcal.night.plan.frames import card_notes, instrument_of, night_table
 from daskcal.night.plan.jobs import Job, Missing, plan_jobs
 from daskcal.night.plan.mosaics import lacking_detectors, require_one_detector, unknown_detectors
 from daskcal.printable import one_line
@@ -38,6 +39,8 @@ from daskcal.strict import strict_keywords
 if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
+
+_NAMED = 5  # of files none of which can be read
 
 __all__ = ["Job", "Missing", "Plan", "instrument_of", "night_table", "plan_night"]
 
@@ -245,7 +248,7 @@ def plan_night(
     choices, skipped = (*choices, *marks), bad | skipped
     skipped |= duplicates(frames, skipped, names)
     skipped |= others(table, skipped)
-    _require_units(table, skipped, settings)
+    _require_units(table, frames, skipped, settings)
     used = np.array([i not in skipped for i in range(len(frames))])
     lent = None
     if library is not None:
@@ -260,6 +263,12 @@ def plan_night(
     notes += [*unknown_detectors(settings, table), *lacking_detectors(table, folder)]
     notes += [without_effect(choice) for choice in choices if not choice.frames]
     notes += _darks_without_exposure(table[used])
+    out = {name for one in choices if one.kind in ("exclude", "bad") for name in one.frames}
+    stay = [i for i, name in enumerate(names) if name not in out]
+    paths = [relative(frames[i].source.path, folder) for i in stay]
+    notes += card_notes([frames[i] for i in stay], table.iloc[stay], paths, settings, select)
+    if lent is not None and not lent.folder.exists():
+        notes += [f"there is no library of masters at {lent.folder} yet: reduce makes it"]
     return Plan(
         folder,
         settings,
@@ -281,10 +290,10 @@ def _path(config: str | PathLike[str] | None) -> str | None:
 
 def _nothing(unreadable: Sequence[Unreadable], ours: int) -> str:
     if unreadable:
-        first = unreadable[0]
-        return (
-            f"holds no readable FITS frame; {len(unreadable)} cannot be read, the first is "
-            f"{first.path}: {first.message}"
+        named = "".join(f"\n  {bad}" for bad in unreadable[:_NAMED])
+        more = len(unreadable) - _NAMED
+        return f"holds no readable FITS frame; {len(unreadable)} cannot be read:{named}" + (
+            f"\n  and {more} more" if more > 0 else ""
         )
     if ours:
         return f"holds no raw frame, only {ours} products of daskcal"
@@ -303,13 +312,16 @@ def _darks_without_exposure(table: pd.DataFrame) -> list[str]:
     ]
 
 
-def _require_units(table: pd.DataFrame, skipped: dict[int, str], config: NightConfig) -> None:
+def _require_units(
+    table: pd.DataFrame, frames: Sequence[Frame], skipped: dict[int, str], config: NightConfig
+) -> None:
     if config.instrument.unit is not None:
         unit_word(config.instrument.unit, "instrument.unit")
         return
     for i, (unit, path) in enumerate(zip(table["unit"], table["path"], strict=True)):
         if not unit and i not in skipped:
+            broken = ", which cannot be read" if lacks_card(frames[i], "BUNIT") else ""
             raise UnitError(
-                f"{path} does not say the unit of its pixels (BUNIT); give it in a config "
+                f"{path} does not say the unit of its pixels (BUNIT{broken}); give it in a config "
                 '(-c FILE; `daskcal config --template` prints one): [instrument] unit = "adu"'
             )
