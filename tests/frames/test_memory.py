@@ -33,8 +33,7 @@ def master(level):
         "variance": np.ones((ROWS, COLUMNS), "f4"),
         "mask": np.zeros((ROWS, COLUMNS), "u2"),
     }
-    coords = {"y": np.arange(64), "x": np.arange(1000)}
-    found = xr.Dataset({name: (("y", "x"), plane) for name, plane in planes.items()}, coords)
+    found = xr.Dataset({name: (("y", "x"), plane) for name, plane in planes.items()})
     found["image"].attrs["units"] = "adu"
     return found.assign_attrs(darktime=10.0)
 
