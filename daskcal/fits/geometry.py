@@ -114,6 +114,18 @@ def _from_sections(
     return origin[0], origin[1]
 
 
+def mirrored_section(header: Mapping[str, Value]) -> str:
+    """CCDSEC, else DETSEC, of a frame that it mirrors; "" of others.
+
+    Such a frame has no origin: its pixels count against those of the detector.
+    """
+    text = header.get("CCDSEC", header.get("DETSEC"))
+    ranges = _section(text)
+    if ranges is None or all(first <= last for first, last in ranges):
+        return ""
+    return str(text).replace(" ", "")
+
+
 def covers(unbinned: int, length: int, factor: int) -> bool:
     """Whether `length` pixels of `factor` each are `unbinned` ones, but for a last, partial one."""
     return length in (unbinned // factor, -(-unbinned // factor))

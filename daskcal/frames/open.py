@@ -13,6 +13,7 @@ from dask.base import tokenize
 
 from daskcal.errors import DaskcalWarning, FrameError, GeometryError, UnitError
 from daskcal.fits import AssembledImage, Frame, Scan, scan
+from daskcal.fits.geometry import mirrored_section
 from daskcal.frames.amplifiers import VALUES, Amplifier, amplifier_coords
 from daskcal.frames.assembled import DetectorFrame, assembled
 from daskcal.frames.blocks import DIMS, Stack, assign
@@ -107,6 +108,8 @@ def frames_dataset(
     """The lazy Dataset of scanned frames and their rows of a `frame_table`, in the same order."""
     camera = instrument or Instrument()
     section = _common_section(table)
+    if not table["origin_known"].all():
+        _require_one_mirrored(frames)
     sources = tuple(frame.pixels for frame in frames)
     files = Files(sources, section, token=tokenize(section, *map(_identity, sources)))
     coords: dict[str, object] = {
@@ -195,6 +198,20 @@ def _common_section(table: pd.DataFrame) -> Section:
         )
     (ny, nx), y0, x0 = places[0]
     return Section(int(y0), int(y0) + ny, int(x0), int(x0) + nx)
+
+
+def _require_one_mirrored(frames: Sequence[Frame]) -> None:
+    """Raise where frames of one shape are mirrored images of different parts of the detector."""
+    said: dict[str, str] = {}
+    for frame in frames:
+        said.setdefault(mirrored_section(frame.header), frame.source.path)
+    said.pop("", None)
+    if len(said) > 1:
+        (section, path), (other, other_path) = list(said.items())[:2]
+        raise GeometryError(
+            f"{path} is a mirrored image of {section} of the detector and {other_path} of {other}: "
+            "such windows cannot be laid over each other; open them apart"
+        )
 
 
 def _window(place: tuple[tuple[int, int], int, int]) -> str:

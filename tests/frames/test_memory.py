@@ -186,7 +186,8 @@ def master(level):
     planes = {"image": np.full((64, 1000), level, "f4"), "variance": np.ones((64, 1000), "f4"),
               "mask": np.ones((64, 1000), "u2")}
     planes["mask"][:, ::2] = 0
-    found = xr.Dataset({name: (("y", "x"), plane) for name, plane in planes.items()})
+    coords = {"y": np.arange(64), "x": np.arange(1000)}
+    found = xr.Dataset({name: (("y", "x"), plane) for name, plane in planes.items()}, coords)
     found["image"].attrs["units"] = "adu"
     return found.assign_attrs(darktime=10.0)
 

@@ -256,6 +256,18 @@ def test_another_window_names_the_odd_file(tmp_path):
         daskcal.open_frames(paths)
 
 
+def test_mirrored_windows_are_opened_apart(tmp_path):
+    """Of one shape, and nowhere on the detector: only their sections tell them apart."""
+    sections = ["[16:1,1:12]", "[ 16:1 , 1:12 ]", "[36:21,1:12]"]
+    paths = write_frames(tmp_path / "raw", IMAGES, CCDSEC=sections)
+    found = r"f0\.fits is a mirrored .*f2\.fits of \[36:21,1:12\]"
+    with pytest.raises(daskcal.GeometryError, match=found):
+        daskcal.open_frames(paths)
+    frames = daskcal.open_frames(paths[:2])
+    assert frames.x.attrs["origin"] == "assumed"
+    np.testing.assert_array_equal(frames.x, np.arange(16))
+
+
 def test_an_unreadable_file_that_was_named_is_an_error(tmp_path, monkeypatch):
     paths = write_frames(tmp_path / "raw", IMAGES)
     paths[1].write_bytes(paths[1].read_bytes()[:3000])
