@@ -26,7 +26,7 @@ from daskcal.fits.product_header import PREFIX, Fact, history_cards, product_car
 from daskcal.fits.urls import is_url
 from daskcal.fits.write import fits_sink
 from daskcal.frame_files import WAITING, FrameFiles, deviation, given_up, room, threads_compute
-from daskcal.frames.blocks import blocks, recover
+from daskcal.frames.blocks import blocks, recover, require_frames
 from daskcal.frames.detector_names import safe_name
 from daskcal.frames.masks import MASK_ATTRS
 from daskcal.frames.master import UNSTABLE, open_master
@@ -94,7 +94,7 @@ def to_fits(
     OutputError
         A folder is missing or cannot be written, a file exists, the disk is too full.
     ArgumentError
-        Unknown plane, or not as many `names` as frames.
+        Unknown plane, no frame is selected, or not as many `names` as frames.
 
     Examples
     --------
@@ -111,9 +111,10 @@ def to_fits(
         (made_of,) = origins_of(origin, 1)
         jobs = [lambda: _master_planes(ds, planes, made_of)]
     else:
+        require_frames(ds)
         targets = _frame_targets(ds, place, names)
         each = origins_of(origin, len(targets))
-        if compute and targets and threads_compute():
+        if compute and threads_compute():
             at_once = threads() + WAITING
             files = frame_files(ds, planes, each, room(at_once), **options)
             if files is not None:
