@@ -20,6 +20,10 @@ class DaskcalWarning(UserWarning):
     """Something was left out or looks wrong, and the work goes on."""
 
 
+class ProductWarning(DaskcalWarning):
+    """Products are among raw frames: left out of a folder, or taken because they were named."""
+
+
 MAY_PASS = ("unreadable", "missing", "changed")  # of reasons: another time all may be well
 
 
@@ -78,6 +82,10 @@ class ConfigError(DaskcalError, ValueError):
 
 class OutputError(DaskcalError, OSError):
     """A product that cannot be written."""
+
+
+class UnfitOutputError(OutputError, ArgumentError):
+    """An output that was given and can be none: a file is in the way, or its folder is missing."""
 
 
 class ClusterError(DaskcalError, OSError):

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+NAMED = 4  # of what is alike, so many are named
+
 
 def printable(text: str) -> str:
     """`text` with what a terminal would obey, or cannot show, as escapes; line breaks stay."""
@@ -16,3 +20,10 @@ def printable(text: str) -> str:
 def one_line(text: str) -> str:
     """The same with line breaks as escapes too: names of files may hold them."""
     return printable(text).replace("\n", "\\n")
+
+
+def few(names: Sequence[str]) -> str:
+    """Names, and of many the first and how many more there are."""
+    if len(names) <= NAMED:
+        return ", ".join(names)
+    return f"{', '.join(names[: NAMED - 1])} and {len(names) - NAMED + 1} more"

@@ -6,7 +6,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -19,15 +19,16 @@ import xarray as xr
 
 from daskcal.errors import ArgumentError, OutputError, choose
 from daskcal.fits.cards import CARD, make_card
-from daskcal.fits.header import parse
-from daskcal.fits.keywords import FrameValues, normalise
+from daskcal.fits.header import CardComments, Value, parse
+from daskcal.fits.keywords import DEFAULT_KEYWORDS, FrameValues, normalise
 from daskcal.fits.layout import Plane, Written
 from daskcal.fits.product_header import PREFIX, Fact, history_cards, product_cards
-from daskcal.fits.urls import is_url
+from daskcal.fits.urls import is_url, real
 from daskcal.fits.write import fits_sink
 from daskcal.frame_files import WAITING, FrameFiles, deviation, given_up, room, threads_compute
 from daskcal.frames.blocks import blocks, recover, require_frames
-from daskcal.frames.detector_names import safe_name
+from daskcal.frames.detector import place, window_record
+from daskcal.frames.detector_names import not_a_device, safe_name
 from daskcal.frames.masks import MASK_ATTRS
 from daskcal.frames.master import UNSTABLE, open_master
 from daskcal.frames.memory import threads
@@ -38,6 +39,7 @@ from daskcal.strict import strict_keywords
 PLANES = ("image", "uncert", "mask")
 _BAND = 1 << 20  # pixels of a band of one frame
 _AT_ONCE = 4  # frames in the making: enough to keep threads busy, few enough for memory
+_PACKED = (".gz", ".bz2", ".xz", ".zst", ".zip")  # readers would take the file for such a one
 _TOGETHER = 32  # frames in one graph, which reads its masters once
 
 __all__ = ["open_master", "product_names", "to_fits"]
@@ -92,9 +94,11 @@ def to_fits(
     Raises
     ------
     OutputError
-        A folder is missing or cannot be written, a file exists, the disk is too full.
+        A folder is missing or cannot be written, a file exists, the disk is too full; a file is
+        one that the pixels are read from, which `overwrite` does not replace either.
     ArgumentError
-        Unknown plane, no frame is selected, or not as many `names` as frames.
+        Unknown plane, no frame is selected, a name that promises a packed file, or not as many
+        `names` as frames.
 
     Examples
     --------
@@ -104,15 +108,19 @@ def to_fits(
     for plane in planes:
         choose("planes", plane, PLANES)
     place = os.fspath(path) if is_url(path) else Path(path)
+    if str(place).lower().endswith(_PACKED):
+        raise ArgumentError(f"{place}: files are not packed as a whole; name it .fits")
     targets: Sequence[Path | str]
     options: dict[str, Any] = {"overwrite": overwrite, "compress": compress}
     if "frame" not in ds["image"].dims:
         targets = [place]
+        _refuse_sources(ds, targets)
         (made_of,) = origins_of(origin, 1)
         jobs = [lambda: _master_planes(ds, planes, made_of)]
     else:
         require_frames(ds)
         targets = _frame_targets(ds, place, names)
+        _refuse_sources(ds, targets)
         each = origins_of(origin, len(targets))
         if compute and threads_compute():
             at_once = threads() + WAITING
@@ -151,12 +159,13 @@ def frame_files(
     def heads(i: int) -> list[Plane]:
         return [replace(first[0], cards=_frame_cards(ds, i, origins[i])), *first[1:]]
 
-    stack = recover(_needed(ds, planes))
+    stack = recover(needed_planes(ds, planes))
     return FrameFiles.of(stack, heads, room, overwrite=overwrite, compress=compress)
 
 
 # --- names --------------------------------------------------------------------------------------
 
+_RISKY = '<>:"/\\|?*'  # not in names on Windows; shells take some for their own
 _ENDING = re.compile(r"\.(fits?|fts|fz|gz|bz2)$", re.IGNORECASE)
 
 
@@ -165,6 +174,7 @@ def product_names(
 ) -> list[str]:
     """Names of frames' products, without ``.fits``: the stems of the raw files, made distinct.
 
+    Letters of any language and blanks stay; what some file system or shell cannot take becomes _.
     The name of its detector follows for a frame of a mosaic: `detectors` has it, and "" for other
     frames. Where names collide (also on file systems that take ``A`` for ``a``), the HDU, the
     ending or the folder is added, whichever tells the files apart, and else a number.
@@ -187,10 +197,14 @@ def product_names(
 
 
 def _split(path: str) -> tuple[str, str]:
-    stem, ending = "".join(c if c.isprintable() else "_" for c in os.path.basename(path)), ""
+    stem, ending = _safe(os.path.basename(path)), ""
     while found := _ENDING.search(stem):
         stem, ending = stem[: found.start()], f"_{found[1]}{ending}"
-    return stem or "frame", ending
+    return not_a_device(stem or "frame"), ending
+
+
+def _safe(name: str) -> str:
+    return "".join(c if c.isprintable() and c not in _RISKY else "_" for c in name)
 
 
 def _told_apart(
@@ -199,7 +213,7 @@ def _told_apart(
     hints = (
         [f"_hdu{hdus[i]}" for i in group],
         [_split(paths[i])[1] for i in group],
-        [f"_{os.path.basename(os.path.dirname(paths[i]))}" for i in group],
+        [f"_{_safe(os.path.basename(os.path.dirname(paths[i])))}" for i in group],
     )
     for hint in hints:
         names = [stem + tail for stem, tail in zip(stems, hint, strict=True)]
@@ -237,6 +251,20 @@ def _frame_targets(
     return [folder / f"{name}.fits" for name in names]
 
 
+def _refuse_sources(ds: xr.Dataset, targets: Sequence[Path | str]) -> None:
+    """Refuse to replace a file that the pixels are read from: both would be lost."""
+    there = [target for target in targets if is_url(target) or os.path.exists(target)]
+    if not there:
+        return
+    read = ds["path"].values if "path" in ds.coords else ds.attrs.get("inputs", ())
+    sources = {real(path) for path in map(str, read) if is_url(path) or os.path.isabs(path)}
+    for target in there:
+        if real(os.fspath(target)) in sources:
+            raise OutputError(
+                f"{target} is a frame that these pixels are read from; give another name or folder"
+            )
+
+
 # --- planes -------------------------------------------------------------------------------------
 
 
@@ -249,14 +277,14 @@ def _frame_job(
     ds: xr.Dataset, i: int, planes: Sequence[str], origin: Origin | None
 ) -> Callable[[], list[Plane]]:
     rows = band_of_frame(ds.sizes["x"])
-    pixels = _needed(ds, planes)
+    pixels = needed_planes(ds, planes)
     return lambda: _planes(
         blocks(pixels.isel(frame=[i]), frame=1, rows=rows), planes, _frame_cards(ds, i, origin)
     )
 
 
-def _needed(ds: xr.Dataset, planes: Sequence[str]) -> xr.Dataset:
-    """What is written of frames: the rest is not computed."""
+def needed_planes(ds: xr.Dataset, planes: Sequence[str]) -> xr.Dataset:
+    """What is written of frames, by the words for the planes of products; the rest is left out."""
     needed = ["image"]
     needed += ["variance", "variance_shared"] if "uncert" in planes else []
     needed += ["mask"] if "mask" in planes else []
@@ -338,13 +366,15 @@ def _mean_gain(gain: Any) -> float | None:
 def _master_cards(ds: xr.Dataset, origin: Origin | None) -> str:
     attrs = ds.attrs
     cards = _without_history(str(attrs.get("cards", "")))
-    values = normalise(parse(cards.encode("ascii", "replace")).values)
+    header = parse(cards.encode("ascii", "replace")).values
+    values = normalise(header, comments=CardComments(cards))
     shift, first = _place(ds, values, cards)
     facts: list[Fact] = [
         ("IMAGETYP", str(attrs.get("imagetyp", "")).upper() or None, "kind of frame"),
         ("COMBINED", True, "made of several frames"),
         ("NCOMBINE", attrs.get("n_combined"), "number of frames combined"),
         ("EXPTIME", attrs.get("exptime"), "mean exposure time in s"),
+        *_means(header, values, attrs),
         ("DATE-BEG", _time(attrs.get("date_beg")), "start of the first exposure"),
         ("DATE-END", _time(attrs.get("date_end")), "end of the last exposure"),
         ("MJD-AVG", attrs.get("mjd_avg"), "mean time of the exposures"),
@@ -356,6 +386,7 @@ def _master_cards(ds: xr.Dataset, origin: Origin | None) -> str:
     steps = [str(step) for step in attrs.get("steps", [])]
     gained = [json.loads(step) for step in steps if json.loads(step).get("step") == "gain_correct"]
     gain = gained[-1].get("gain") if gained else None
+    known = {"origin": first, **window_record(place(ds)), **_facts(attrs, origin)}
     return product_cards(
         cards,
         bunit=_unit(ds),
@@ -364,7 +395,7 @@ def _master_cards(ds: xr.Dataset, origin: Origin | None) -> str:
         facts=[(key, _plain(value), comment) for key, value, comment in facts],
         history=[
             *steps,
-            json.dumps({"master": {"origin": first, **_facts(attrs, origin)}}),
+            json.dumps({"master": known}),
             *_lines(origin),
         ],
         gain_factor=_mean_gain(gain),
@@ -375,6 +406,18 @@ def _agrees(cards: str, values: FrameValues, attrs: dict[str, Any]) -> bool:
     """Whether the raw IMAGETYP may stay: it says the same, perhaps more (SKYFLAT)."""
     given = any(cards[at : at + 10] == "IMAGETYP= " for at in range(0, len(cards), CARD))
     return given and values.imagetyp == attrs.get("imagetyp")
+
+
+def _means(header: Mapping[str, Value], values: FrameValues, attrs: dict[str, Any]) -> list[Fact]:
+    """Dark time and temperature, where the cards say another or none: a config may read others."""
+    said = DEFAULT_KEYWORDS.held(header)["darktime"]
+    facts: list[Fact] = []
+    usual = values.darktime if said else attrs.get("exptime", math.nan)
+    if not math.isclose(darktime := attrs.get("darktime", math.nan), usual):
+        facts.append(((said or ["DARKTIME"])[0], darktime, "mean dark time in s"))
+    if math.isnan(values.ccd_temp):
+        facts.append(("CCD-TEMP", attrs.get("ccd_temp"), "mean temperature of the detector"))
+    return facts
 
 
 def _facts(attrs: dict[str, Any], origin: Origin | None) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import json
 import math
 import os
 from collections.abc import Hashable, Iterator
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from zarr.codecs import BloscCodec, Crc32cCodec
 
 from daskcal.atomic import exchange, flush_folder
 from daskcal.errors import FrameError, OutputError
+from daskcal.fits.at_once import each_range
 from daskcal.fits.layout import Written
 from daskcal.fits.remote import is_there
 from daskcal.fits.urls import absolute, is_url
@@ -33,6 +35,7 @@ from daskcal.zarr_files import (
     StoreFiles,
     clear_store,
     consolidate,
+    is_rest,
     mark,
     opened_store,
 )
@@ -162,8 +165,14 @@ def store_fingerprint(path: str | PathLike[str]) -> str:
     """
     files = StoreFiles(absolute(path))
     sizes = files.sizes()
-    for name, expected in _marker(files)["chunks"].items():
+    chunks = _marker(files)["chunks"]
+    for name, expected in chunks.items():
         _check_chunks(files, sizes, name, expected)
+    names = list(chunks)
+    each = each_range(partial(_metadata, files), names) if is_url(files.root) else None
+    for name, meta in zip(names, each or map(partial(_metadata, files), names), strict=True):
+        if not {"shape", "data_type", "chunk_grid", "codecs"} <= meta.keys():
+            raise FrameError(files.root, "damaged", f"{name}/{ROOT} is not that of an array")
     return hashlib.blake2b(files.read(ROOT), digest_size=20).hexdigest()
 
 
@@ -183,7 +192,8 @@ def _begin(root: str, overwrite: bool) -> str | None:
     if is_there(root):
         if not overwrite:
             raise OutputError(f"{root} exists; pass overwrite=True to replace it")
-        if not is_there(f"{root}/{ROOT}") and not is_there(f"{root}/{HIDDEN}"):
+        known = is_there(f"{root}/{ROOT}") or is_there(f"{root}/{HIDDEN}")
+        if not known and not is_rest(root):
             raise OutputError(f"{root} is not a Zarr store, and is not replaced by one")
     return None
 
@@ -197,7 +207,7 @@ def _refuse_early(path: Path, overwrite: bool) -> None:
     if path.exists():
         if not overwrite:
             raise OutputError(f"{path} exists; pass overwrite=True to replace it")
-        if not (path / "zarr.json").is_file():
+        if not (path / ROOT).is_file() and not (path.is_dir() and is_rest(str(path))):
             raise OutputError(f"{path} is not a Zarr store, and is not replaced by one")
     discard_temporaries(path)
 
@@ -378,6 +388,8 @@ def _marker(files: StoreFiles) -> dict[str, Any]:
 
 
 def _check_chunks(files: StoreFiles, sizes: dict[str, int], name: str, expected: list[int]) -> None:
+    if not sizes.get(f"{name}/{ROOT}"):
+        raise FrameError(files.root, "damaged", f"{name}/{ROOT} is missing; write the store again")
     measured = _measured(sizes, name)
     if measured == expected:
         return
@@ -394,12 +406,17 @@ def _check_chunks(files: StoreFiles, sizes: dict[str, int], name: str, expected:
     )
 
 
+def _metadata(files: StoreFiles, name: str) -> dict[str, Any]:
+    """What an array says of itself; other readers go by that alone."""
+    try:
+        return dict(json.loads(files.read(f"{name}/{ROOT}")))
+    except (OSError, ValueError, TypeError, FrameError) as error:
+        raise FrameError(files.root, "damaged", f"{name}/{ROOT} cannot be read ({error})") from None
+
+
 def _grid(files: StoreFiles, name: str) -> Iterator[str]:
     """Names of all chunks that an array should have."""
-    try:
-        meta = json.loads(files.read(f"{name}/{ROOT}"))
-    except (OSError, json.JSONDecodeError, FrameError) as error:
-        raise FrameError(files.root, "damaged", f"{name}/{ROOT} cannot be read ({error})") from None
+    meta = _metadata(files, name)
     shape = meta["shape"]
     steps = meta["chunk_grid"]["configuration"]["chunk_shape"]
     counts = [-(-n // step) for n, step in zip(shape, steps, strict=True)]

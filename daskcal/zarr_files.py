@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
+import re
 import warnings
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
@@ -20,6 +22,7 @@ from daskcal.fits.urls import is_url
 
 ROOT = "zarr.json"
 HIDDEN = ".zarr.json.part"
+_OWN = re.compile(r"([^/]+/)?zarr\.json|[^/]+/c(/\d+)*")  # files of arrays, in one group
 
 
 class StoreFiles:
@@ -130,6 +133,21 @@ def _hidden(key: str) -> str:
 def is_hidden(url: str) -> bool:
     """Whether a store behind a URL is in the making, or was when its maker died."""
     return is_there(f"{url}/{HIDDEN}")
+
+
+def is_rest(root: str) -> bool:
+    """Whether what is there is a store that has lost its first file, and nothing else.
+
+    So it is where that cannot be read as JSON, and every other file has the name of the metadata
+    or of a chunk of an array.
+    """
+    files = StoreFiles(root)
+    names = files.sizes()
+    with contextlib.suppress(ValueError):
+        if ROOT in names:
+            json.loads(files.read(ROOT))
+            return False
+    return bool(names) and all(_OWN.fullmatch(name) for name in names)
 
 
 def clear_store(url: str) -> None:

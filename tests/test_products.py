@@ -141,6 +141,24 @@ def test_where_one_file_must_not_be_written_none_is(raw: Path, tmp_path: Path) -
     assert os.listdir(folder) == ["n2.fits"]
 
 
+def test_a_name_of_a_packed_file_is_refused(raw: Path, tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match=r"bias\.fits\.gz: files are not packed"):
+        to_fits(daskcal.combine(calibrated(raw)), tmp_path / "bias.fits.gz")
+    assert not list(tmp_path.glob("bias*"))
+
+
+def test_what_is_read_from_is_never_replaced(raw: Path) -> None:
+    before = {path.name: path.read_bytes() for path in raw.iterdir()}
+    frames = calibrated(raw)
+    with pytest.raises(OutputError, match=r"n0\.fits is a frame that these pixels are read from"):
+        to_fits(frames, raw, overwrite=True)
+    with pytest.raises(OutputError, match=r"n1\.fits is a frame"):
+        to_fits(daskcal.combine(frames), raw / "n1.fits", overwrite=True)
+    with pytest.raises(OutputError, match="is a frame"):
+        to_fits(frames.isel(frame=[1]), raw, names=["n1"], overwrite=True, compute=False)
+    assert {path.name: path.read_bytes() for path in raw.iterdir()} == before
+
+
 def test_frames_become_a_file_each(raw: Path, tmp_path: Path) -> None:
     frames = calibrated(raw)
     written = to_fits(frames, tmp_path / "science")
@@ -430,6 +448,16 @@ def test_refusals(raw: Path, tmp_path: Path) -> None:
         (["", ""], [0, 1], ["frame_hdu0", "frame_hdu1"]),
         (["/x/a.fits", "/y/a.fits", "/a_x.fits"], [0, 0, 0], ["a_1", "a_2", "a_x"]),
         (["/n/night 1.fz"], [1], ["night 1"]),
+        (["/n/x:y.fits", '/n/<b>"?*\\|.fits'], [0, 0], ["x_y", "_b______"]),
+        (["/n/x:y.fits", "/n/x_y.fits", "/n/x?y.fits"], [0, 0, 0], ["x_y_1", "x_y_2", "x_y_3"]),
+        (["/a:b/n.fits", "/c/n.fits"], [0, 0], ["n_a_b", "n_c"]),
+        (
+            ["/n/CON.fits", "/n/nul.2.fits.gz", "/n/Com1.fit"],
+            [0, 0, 0],
+            ["CON_", "nul_.2", "Com1_"],
+        ),
+        (["/n/CON.fits", "/n/con_.fits"], [0, 0], ["CON__1", "con__2"]),
+        (["/n/console.fits", "/n/étoile Ω.fits"], [0, 0], ["console", "étoile Ω"]),
     ],
 )
 def test_names_are_distinct(paths: list[str], hdus: list[int], names: list[str]) -> None:

@@ -262,5 +262,13 @@ def test_refusals(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     with pytest.raises(OutputError, match="is not a Zarr store"):
         to_zarr(frames(), tmp_path / "photos", overwrite=True)
+    to_zarr(frames(), tmp_path / "rest.zarr")
+    (tmp_path / "rest.zarr" / "zarr.json").unlink()
+    (tmp_path / "rest.zarr" / "notes").write_text("")
+    with pytest.raises(OutputError, match="is not a Zarr store"):
+        to_zarr(frames(), tmp_path / "rest.zarr", overwrite=True)
+    (tmp_path / "rest.zarr" / "notes").unlink()
+    to_zarr(frames(), tmp_path / "rest.zarr", overwrite=True)
+    same(open_zarr(tmp_path / "rest.zarr"), frames())
     with pytest.raises(UnknownKeywordError, match="did you mean 'overwrite'"):
         to_zarr(frames(), tmp_path / "a.zarr", overwrit=True)

@@ -38,9 +38,6 @@ class _Finding(WholeFrameStep):
     def planes(self, before: tuple[str, ...]) -> tuple[str, ...]:
         return with_plane(before, "mask")
 
-    def dtype(self, before: np.dtype) -> np.dtype:
-        return promoted(before) if self.clean else before
-
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class LACosmic(_Finding):
@@ -374,10 +371,10 @@ def _flagged(
     """The block with ``cosmic_ray`` where it was found, and the values that replace the image's."""
     bits = np.where(found, Flag.COSMIC_RAY, np.uint16(0))
     mask = bits if block.mask is None else block.mask[0] | bits
-    image = block.image
+    image = block.image.astype(promoted(block.image.dtype), copy=False)
     if replaced is not None:
         where, values = replaced
-        image = np.where(where, values, image[0]).astype(promoted(image.dtype), copy=False)[None]
+        image = np.where(where, values, image[0]).astype(image.dtype, copy=False)[None]
     return Block(block.section, image, block.variance, block.variance_shared, mask[None])
 
 

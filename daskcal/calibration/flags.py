@@ -31,13 +31,10 @@ _KEEP_VALUES = ("flag_saturated", "flag_bleed", "flag_bad", "flag_hot", "trim_im
 
 
 class _Flagging(Step):
-    """A step that only sets bits: the image keeps its type."""
+    """A step that only sets bits."""
 
     def planes(self, before: tuple[str, ...]) -> tuple[str, ...]:
         return with_plane(before, "mask")
-
-    def dtype(self, before: np.dtype) -> np.dtype:
-        return before
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -10,7 +10,8 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Sequence
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
@@ -21,17 +22,17 @@ import xarray as xr
 
 from daskcal.atomic import write_atomically
 from daskcal.calibration.masters import Master, as_master
-from daskcal.errors import ArgumentError, FrameError, OutputError, nearest
+from daskcal.errors import ArgumentError, DaskcalWarning, FrameError, OutputError, nearest
 from daskcal.fits.checksum import file_checksum
 from daskcal.fits.layout import Plane, Written
 from daskcal.fits.open_file import open_file
 from daskcal.fits.product_header import product_cards
 from daskcal.fits.urls import is_url
 from daskcal.fits.write import fits_sink
-from daskcal.frames.detector import RawWindow, detector_coords, raw_window
+from daskcal.frames.detector import RawWindow, detector_coords, raw_window, window_record
 from daskcal.frames.masks import FLAGS, MASK_ATTRS, Flag, has_reasons, mask_dataset
 from daskcal.frames.master import open_master
-from daskcal.frames.sections import Section
+from daskcal.frames.sections import Section, hull
 from daskcal.strict import strict_keywords
 
 _TEXT = (".txt", ".reg")
@@ -54,7 +55,8 @@ def open_mask(path: str | PathLike[str], *, like: xr.Dataset | None = None) -> x
         ones where `like` begins at the first pixel of the detector.
     like : xarray.Dataset, optional
         Frames or a master: the pixels that the mask of a list of regions is to cover. What lies
-        outside of them is left out.
+        outside of them is left out, with a `DaskcalWarning` where that is outside of the raw
+        frames, too.
 
     Returns
     -------
@@ -66,7 +68,8 @@ def open_mask(path: str | PathLike[str], *, like: xr.Dataset | None = None) -> x
     Raises
     ------
     FrameError
-        The file is missing, or a line of it is no region.
+        The file is missing, a line of it is no region, or every region lies outside of frames
+        that begin at the first pixel of the detector.
     ArgumentError
         A list of regions without `like`.
 
@@ -75,6 +78,13 @@ def open_mask(path: str | PathLike[str], *, like: xr.Dataset | None = None) -> x
     >>> mask = daskcal.open_mask("bad.reg", like=frames)
     """
     path = fspath(path)
+    if like is not None:
+        _report_outside(path, like)
+    return unreported_mask(path, like)
+
+
+def unreported_mask(path: str, like: xr.Dataset | None) -> xr.Dataset:
+    """`open_mask`, without a word of regions that lie outside: of a night its plan says that."""
     text = _region_text(path)
     if text is None:
         opened = open_master(path)
@@ -91,6 +101,36 @@ def open_mask(path: str | PathLike[str], *, like: xr.Dataset | None = None) -> x
     for bit, region in _regions(path, text, window):
         bits[region.common(window).within(window)] |= bit
     return mask_dataset(bits, coords, os.path.basename(path), file_checksum(path))
+
+
+def regions_outside(path: str, windows: Sequence[Section]) -> tuple[int, int]:
+    """How many regions of a list lie outside of all windows, and how many there are.
+
+    0 and 0 where the file is no list of regions.
+
+    Raises
+    ------
+    FrameError
+        As of `open_mask`.
+    """
+    text = _region_text(path)
+    if text is None:
+        return 0, 0
+    regions = [region for _, region in _regions(path, text, hull(windows))]
+    return sum(not any(all(r.common(w).shape) for w in windows) for r in regions), len(regions)
+
+
+def _report_outside(path: str, like: xr.Dataset) -> None:
+    raw = raw_window(like)
+    window = _window(like)[0] if raw is None else raw.section
+    outside, total = regions_outside(path, [window])
+    if not outside:
+        return
+    where = f"outside of the frames, which are {window} of the detector (rows, columns, from 0)"
+    if outside == total and (window.y0, window.x0) == (0, 0):
+        raise FrameError(path, "unusable", f"every one of its {total} regions lies {where}")
+    says = f"{path}: {outside} of {total} regions lie {where}, and are left out"
+    warnings.warn(says, DaskcalWarning, stacklevel=4)
 
 
 @strict_keywords
@@ -198,7 +238,7 @@ def _cards(master: Master) -> str:
             *flags,
             ("DASKCAL", __version__, "version that made this file"),
         ],
-        history=[*steps, json.dumps({"master": {"origin": origin}})],
+        history=[*steps, json.dumps({"master": {"origin": origin, **window_record(master.raw)}})],
     )
 
 

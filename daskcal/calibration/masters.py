@@ -13,7 +13,7 @@ import xarray as xr
 from daskcal.errors import ArgumentError, CalibrationError, GeometryError, UnitError
 from daskcal.frames.block import PLANES
 from daskcal.frames.blocks import Stack, describe_input
-from daskcal.frames.detector import RawWindow, raw_window, require_cover, require_same_origin
+from daskcal.frames.detector import RawWindow, laid_over, place, require_cover
 from daskcal.frames.masks import Flag
 from daskcal.frames.recipe import Input
 from daskcal.frames.sections import Section
@@ -69,7 +69,7 @@ def as_master(master: Any, what: str) -> Master:
     ArgumentError
         It is none of those.
     GeometryError
-        Its coordinates are not consecutive detector pixels.
+        Its coordinates are not consecutive detector pixels, or only one axis has them.
     """
     dataset = _dataset(master, what)
     dims = dataset["image"].dims
@@ -93,7 +93,7 @@ def as_master(master: Any, what: str) -> Master:
         str(dataset["image"].attrs.get("units", "")),
         steps_of(dataset),
         {axis: dataset[axis] for axis in ("y", "x") if axis in dataset.coords},
-        raw_window(dataset),
+        place(dataset),
         dict(attrs),
     )
 
@@ -117,7 +117,7 @@ def require_alike(frames: xr.Dataset, master: Master, step: str, what: str, acti
 def fitted(master: Master, stack: Stack, frames: xr.Dataset, unit: str = "") -> Master:
     """A master laid over the frames; raises where it does not cover them, or has another `unit`.
 
-    One without an origin in its header, of the shape of the frames as they are, lies on them.
+    One whose coordinates nobody said, of the shape of the frames, lies on them.
     """
     if not stack.aligned:
         raise GeometryError(
@@ -125,11 +125,9 @@ def fitted(master: Master, stack: Stack, frames: xr.Dataset, unit: str = "") -> 
             "consecutive detector pixels; select without a step"
         )
     what = f"the {master.what} ({master.identity.file})"
-    require_same_origin(master.raw, raw_window(frames), stack.section, what)
     here = stack.section
-    assumed = master.raw is not None and not master.raw.known
-    if assumed and master.section.shape == here.shape:
-        master = replace(master, section=here)
+    section = laid_over(master.section, master.raw, place(frames), here, what)
+    master = replace(master, section=section)
     require_cover(master.section, here, what)
     if master.unit and unit and master.unit != unit:
         raise UnitError(
@@ -180,6 +178,9 @@ def _dask(data: Any) -> da.Array:
 
 
 def _section(dataset: xr.Dataset, what: str) -> Section:
+    lacking = [axis for axis in ("y", "x") if axis not in dataset.indexes]
+    if len(lacking) == 1:
+        raise GeometryError(f"the {what} has no {lacking[0]} coordinates; give it both, or none")
     bounds = []
     for axis in ("y", "x"):
         size = dataset.sizes[axis]

@@ -6,8 +6,10 @@ import xarray as xr
 
 from daskcal.errors import ArgumentError, CalibrationError, GeometryError
 from daskcal.frames.amplifiers import amplifiers
-from daskcal.frames.blocks import recover
+from daskcal.frames.block import promoted
+from daskcal.frames.blocks import assign, recover
 from daskcal.frames.detector import raw_section
+from daskcal.frames.recipe import Promote
 from daskcal.frames.sections import Section, fits_section, hull, python_section
 from daskcal.frames.steps import StepRecord, with_step
 from daskcal.frames.table import header_name
@@ -60,9 +62,11 @@ def trim_image(
     if not here.covers(kept):
         raise GeometryError(f"trim_image: {kept} is outside of the frames, which are {here}")
     rows, columns = kept.within(here)
-    return with_step(
-        frames.isel(y=rows, x=columns), StepRecord("trim_image", {"section": str(kept)})
-    )
+    trimmed = frames.isel(y=rows, x=columns)
+    stack = recover(trimmed)
+    if stack.recipe.dtype != promoted(stack.recipe.dtype):
+        trimmed = assign(trimmed, stack.then(Promote()))
+    return with_step(trimmed, StepRecord("trim_image", {"section": str(kept)}))
 
 
 def find_section(

@@ -74,7 +74,8 @@ def combine(
     memory: str | None,
     **options: Any,
 ) -> None:
-    """Combine FITS files into one, leaving outliers out."""
+    """Combine FITS files into one, leaving outliers out. Of folders, earlier results are left out
+    too, where there are raw frames."""
     with exit_status(), _warnings_said() as warned, compiling_told(_note):
         given = {key: value for key, value in options.items() if value is not None}
         _check_rejection(reject, given)
@@ -131,14 +132,16 @@ def _warnings_said() -> Iterator[list[str]]:
     """What daskcal warns of goes to standard error, a line each; the list has it afterwards."""
     import warnings
 
-    from daskcal.errors import DaskcalWarning
+    from daskcal.errors import DaskcalWarning, ProductWarning
 
     said: list[str] = []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", DaskcalWarning)
         yield said
     for one in caught:
-        if issubclass(one.category, DaskcalWarning):
+        if issubclass(one.category, ProductWarning):  # nothing that should be there is missing
+            _note(str(one.message))
+        elif issubclass(one.category, DaskcalWarning):
             said.append(str(one.message))
             say(str(one.message), err=True)
         else:

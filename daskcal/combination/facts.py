@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from daskcal.combination.common_cards import common_cards
 from daskcal.frames.steps import StepRecord, spelled_out
 
 _TEXTS = ("imagetyp", "flat_kind", "filter", "object", "binning", "detector", "instrument",
@@ -16,7 +17,7 @@ _MJD_EPOCH = np.datetime64("1858-11-17T00:00:00", "us")
 
 
 def master_attrs(frames: xr.Dataset, record: StepRecord) -> dict[str, Any]:
-    """Attributes of the master that `frames` make: steps, cards of the first, inputs, facts."""
+    """Attributes of the master that `frames` make: steps, common cards, inputs, facts."""
     attrs: dict[str, Any] = {
         "steps": [r.to_json() for r in (*spelled_out(frames), record)],
         "n_combined": frames.sizes["frame"],
@@ -24,7 +25,10 @@ def master_attrs(frames: xr.Dataset, record: StepRecord) -> dict[str, Any]:
     if "path" in frames.coords:
         attrs["inputs"] = [str(path) for path in frames["path"].values]
     if "cards" in frames.coords:
-        attrs["cards"] = str(frames["cards"].values[0])
+        common = common_cards(frames)
+        attrs["cards"] = common.text
+        if common.means:
+            attrs["card_means"] = [list(pair) for pair in common.means]
     for name in _TEXTS:
         if name in frames.coords:
             words = set(frames[name].values.tolist())

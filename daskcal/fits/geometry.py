@@ -9,6 +9,9 @@ from daskcal.fits.header import Value
 
 _SECTION = re.compile(r"\s*\[\s*(\d+)\s*:\s*(\d+)\s*,\s*(\d+)\s*:\s*(\d+)\s*\]\s*")
 
+_FINEST = 0.01  # LTM: no camera bins more than a hundred pixels
+_ROUNDED = 2e-3  # a third is often written as 0.333
+
 
 def frame_origin(
     header: Mapping[str, Value], binning: tuple[int, int] | None
@@ -34,7 +37,7 @@ def frame_origin(
     return None
 
 
-def _whole(value: Value | None) -> int | None:
+def _number(value: Value | None) -> float | None:
     if isinstance(value, str):
         try:
             value = float(value)
@@ -42,17 +45,45 @@ def _whole(value: Value | None) -> int | None:
             return None
     if value is None or isinstance(value, bool) or value != value or abs(value) > 1e6:
         return None
-    return round(value) if abs(value - round(value)) < 1e-6 else None
+    return value
+
+
+def _whole(value: Value | None) -> int | None:
+    number = _number(value)
+    if number is None or abs(number - round(number)) > 1e-6:
+        return None
+    return round(number)
 
 
 def _from_ltv(header: Mapping[str, Value]) -> tuple[int, int] | None:
-    """IRAF's logical = LTM * physical + LTV, 1-based both."""
-    shift = _whole(header.get("LTV1")), _whole(header.get("LTV2"))
-    if shift[0] is None or shift[1] is None:
+    """IRAF's logical = LTM * physical + LTV, 1-based both, of pixel centres.
+
+    A pixel of a binned frame covers 1 / LTM of the detector's: its centre is theirs. IRAF leaves
+    out what is 0, or 1 on the diagonal.
+    """
+    if "LTV1" not in header and "LTV2" not in header:
         return None
-    if _whole(header.get("LTM1_1", 1)) != 1 or _whole(header.get("LTM2_2", 1)) != 1:
+    if any(_number(header.get(key, 0)) != 0 for key in ("LTM1_2", "LTM2_1")):
+        return None  # turned
+    x, y = (
+        _first_pixel(
+            _number(header.get(f"LTV{axis}", 0)), _number(header.get(f"LTM{axis}_{axis}", 1))
+        )
+        for axis in (1, 2)
+    )
+    return None if x is None or y is None else (x, y)
+
+
+def _first_pixel(shift: float | None, scale: float | None) -> int | None:
+    """The first pixel of an axis, in pixels of the frame; None where it is no whole one."""
+    if shift is None or scale is None or not _FINEST <= scale < 1.5:
         return None
-    return -shift[0], -shift[1]
+    factor = round(1 / scale)
+    exact = 1e-6 if factor == 1 else _ROUNDED
+    if abs(scale * factor - 1) > exact:
+        return None
+    first = 0.5 - shift - 0.5 / factor
+    return round(first) if abs(first - round(first)) < exact else None
 
 
 def _from_subframe(header: Mapping[str, Value]) -> tuple[int, int] | None:

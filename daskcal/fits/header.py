@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from daskcal.fits.problems import given_twice, unprintable, unreadable
+
 CARD = 80
 BLOCK = 2880
 Value = bool | int | float | str
@@ -71,10 +73,8 @@ def parse(raw: bytes) -> Cards:
     for at in range(0, len(raw), CARD):
         card = raw[at : at + CARD]
         if card.translate(None, delete=_PRINTABLE):
-            name = card[:8].translate(_SAFE).decode("ascii").strip() or "blank"
-            problems.append(
-                f"card {at // CARD + 1} ({name}) has bytes that are not printable ASCII"
-            )
+            name = card[:8].translate(_SAFE).decode("ascii").strip()
+            problems.append(unprintable(at // CARD + 1, name))
     return _Parser(raw.translate(_SAFE).decode("ascii"), problems).run()
 
 
@@ -127,7 +127,7 @@ class _Parser:
         self.last = ""
         first = self.values[key]
         if first != value and key not in COMMENTARY:
-            self.problems.append(f"{key} is given twice: {first!r} is used, {value!r} is not")
+            self.problems.append(given_twice(key, first, value))
 
     def _odd(self, at: int) -> None:
         """A card that the fast pattern does not know."""
@@ -197,7 +197,7 @@ class _Parser:
     def _bury(self, at: int, name: str) -> None:
         """Keep the text of a card that means nothing as COMMENT: writing it would fail."""
         card = self.text[at : at + CARD].rstrip()
-        self.problems.append(f"card {at // CARD + 1} ({name or 'blank'}) cannot be read: {card!r}")
+        self.problems.append(unreadable(at // CARD + 1, name, card))
         pieces = [card[i : i + CARD - 8] for i in range(0, len(card), CARD - 8)]
         self.replaced[at] = "".join(f"COMMENT {piece}".ljust(CARD) for piece in pieces)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from types import MappingProxyType
@@ -197,7 +197,7 @@ class Keywords:
         for name, given in (aliases or {}).items():
             if name not in merged:
                 raise ArgumentError(f"there is no value {name!r}; {nearest(name, merged)}")
-            new = tuple(key.upper() for key in ([given] if isinstance(given, str) else given))
+            new = tuple(map(bare_keyword, [given] if isinstance(given, str) else given))
             merged[name] = new + tuple(key for key in merged[name] if key not in new)
         words = dict(self.types)
         for word, kind in (types or {}).items():
@@ -206,6 +206,19 @@ class Keywords:
 
     def __reduce__(self) -> tuple[object, ...]:
         return _rebuild, (dict(self.aliases), dict(self.types))
+
+
+def bare_keyword(text: str) -> str:
+    """A header keyword, or a pair, as headers have it: without the word HIERARCH, in upper case.
+
+    Examples
+    --------
+    >>> from daskcal.fits.keywords import bare_keyword
+    >>> bare_keyword("HIERARCH ESO DET DIT")
+    'ESO DET DIT'
+    """
+    parts = (" ".join(part.split()) for part in text.upper().split("+"))
+    return "+".join(part.removeprefix("HIERARCH ") for part in parts)
 
 
 def _rebuild(aliases: dict[str, tuple[str, ...]], types: dict[str, str]) -> Keywords:
@@ -379,6 +392,13 @@ def _text(value: str) -> str:
 
 def _compact(word: str) -> str:
     return re.sub(r"[^A-Z0-9]", "", word.upper())
+
+
+def type_words(header: Mapping[str, Value], keywords: Keywords = DEFAULT_KEYWORDS) -> Iterator[str]:
+    """What a header says of its frame's type, in the form of the words of `Keywords.types`."""
+    for key in keywords.held(header)["imagetyp"]:
+        if isinstance(value := header[key], str):
+            yield _compact(value)
 
 
 def _type(reader: _Reader, types: Mapping[str, str]) -> tuple[str, str]:

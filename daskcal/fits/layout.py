@@ -11,7 +11,7 @@ from pathlib import Path
 import dask.array as da
 import numpy as np
 
-from daskcal.errors import ArgumentError, OutputError
+from daskcal.errors import ArgumentError, OutputError, UnfitOutputError
 from daskcal.fits.cards import CARD, make_card
 from daskcal.fits.checksum import file_checksum, padded
 from daskcal.temporaries import new_temporary
@@ -161,11 +161,13 @@ def refuse_early(path: Path, size: int, overwrite: bool) -> None:
     """Refuse, before any pixel, a file of `size` bytes that cannot be written."""
     folder = path.parent
     if not folder.is_dir():
-        raise OutputError(f"{path} cannot be written: there is no folder {folder}; make it first")
+        raise UnfitOutputError(
+            f"{path} cannot be written: there is no folder {folder}; make it first"
+        )
     if not os.access(folder, os.W_OK | os.X_OK):
         raise OutputError(f"{path} cannot be written: no permission to write in {folder}")
     if path.is_dir():
-        raise OutputError(f"{path} cannot be written: it is a folder")
+        raise UnfitOutputError(f"{path} cannot be written: it is a folder")
     if path.exists() and not overwrite:
         raise OutputError(f"{path} exists; pass overwrite=True to replace it")
     free = shutil.disk_usage(folder).free

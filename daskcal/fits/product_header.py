@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 
 from daskcal.fits.cards import CARD, Card, Value, as_comment, legal, make_card, read_cards, wrapped
@@ -151,7 +151,7 @@ def _consistent_wcs(cards: list[Card]) -> list[Card]:
 def _shifted(cards: list[Card], shift: tuple[int, int], origin: tuple[int, int]) -> Iterator[Card]:
     """Move the reference pixels, so that each pixel keeps its place on the sky and the detector."""
     by_axis = {"1": shift[1], "2": shift[0]}
-    seen = {card.key for card in cards}
+    seen = {card.key: card for card in cards}
     for card in cards:
         number = card.number
         axis = card.key[3:4] if card.key in ("LTV1", "LTV2") else ""
@@ -171,7 +171,7 @@ def _shifted(cards: list[Card], shift: tuple[int, int], origin: tuple[int, int])
 
 
 def _new_references(
-    seen: set[str], by_axis: dict[str, int], origin: tuple[int, int]
+    seen: Mapping[str, Card], by_axis: dict[str, int], origin: tuple[int, int]
 ) -> Iterator[Card]:
     for axis, cut in by_axis.items():
         # a WCS without CRPIX has it at 0 (FITS Standard 4.0, 8.2)
@@ -179,13 +179,18 @@ def _new_references(
             yield from read_cards(make_card(f"CRPIX{axis}", float(-cut), "reference pixel"))
         if f"LTV{axis}" not in seen:
             text = "minus the detector pixel of the first"
-            first = origin[1] if axis == "1" else origin[0]
-            image = make_card(
-                f"LTV{axis}", float(-first), f"{text} {'column' if axis == '1' else 'row'}"
-            )
-            yield from read_cards(image)
+            word, first = ("column", origin[1]) if axis == "1" else ("row", origin[0])
+            shift = _binned_centre(seen.get(f"LTM{axis}_{axis}")) - first
+            yield from read_cards(make_card(f"LTV{axis}", shift, f"{text} {word}"))
         if f"LTM{axis}_{axis}" not in seen:
             yield from read_cards(make_card(f"LTM{axis}_{axis}", 1.0, "pixels per detector pixel"))
+
+
+def _binned_centre(scale: Card | None) -> float:
+    """LTV of pixels that begin with the detector's: their centre is not that of a binned one."""
+    number = None if scale is None else scale.number
+    factor = 1.0 if number is None else float(number.replace("D", "E"))
+    return 0.5 - 0.5 * factor if factor > 0 else 0.0
 
 
 def _minus(number: str, cut: int) -> str:

@@ -70,7 +70,12 @@ def scan(
 
 def is_product(header: Mapping[str, Value]) -> bool:
     """Whether the header is that of a master or another product, never of a raw frame."""
-    return header.get("COMBINED") in (True, "T") or "DASKCAL" in header
+    return is_combined(header) or "DASKCAL" in header
+
+
+def is_combined(header: Mapping[str, Value]) -> bool:
+    """Whether the header is that of several frames made one, by daskcal or other software."""
+    return header.get("COMBINED") in (True, "T")
 
 
 def _indexed(found: list[Found], asked: Asked) -> dict[str, Outcome]:

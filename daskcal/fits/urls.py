@@ -61,3 +61,8 @@ def common_folder(paths: Iterable[str]) -> str:
     schemes, _, rests = zip(*(folder.partition("://") for folder in folders), strict=True)
     common = os.path.commonpath(rests) if len(set(schemes)) == 1 else ""
     return f"{schemes[0]}://{common}" if common else ""
+
+
+def real(path: str) -> str:
+    """A file's own name, whichever way leads to it; a URL as it is."""
+    return path if is_url(path) else os.path.realpath(path)

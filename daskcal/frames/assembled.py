@@ -31,6 +31,7 @@ from daskcal.frames.amplifiers import CORNERS, VALUES, Amplifier
 from daskcal.frames.instrument import AmplifierSetup, Instrument
 from daskcal.frames.sections import after_fits
 
+COORDINATES_LEFT_OUT = "the world coordinates are those of single amplifiers, and left out"
 # what describes the raw array, or the place of one amplifier
 _OF_RAW = re.compile(
     r"(?:DATA|BIAS|TRIM|CCD|DET|AMP|PRE|POST)SEC[0-9A-H]{0,2}|[ABCDT]SEC\d\d|AMPSIZE"
@@ -217,8 +218,7 @@ def _described(frame: Frame, layout: Layout) -> tuple[str, dict[str, Value], tup
     shift = None if frame.parts else _common_shift(layout)
     if shift is None:
         header = {key: v for key, v in header.items() if not _WORLD.fullmatch(key)}
-        said = "the world coordinates are those of single amplifiers, and left out"
-        return _without(cards, _WORLD), header, (said,)
+        return _without(cards, _WORLD), header, (COORDINATES_LEFT_OUT,)
     if any(shift):
         cards = moved_reference(cards, shift)
         moved = parse(cards.encode("ascii")).values

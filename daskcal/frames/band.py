@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from daskcal.frames.block import Block, promoted
+from daskcal.frames.block import Block
 from daskcal.frames.recipe import Recipe
 from daskcal.frames.sections import Section
 
@@ -55,7 +55,7 @@ class Band:
             shape = n, some.stop - some.start, columns
             size = math.prod(shape)
             planes = {plane: whole[:size].reshape(shape) for plane, whole in room.items()}
-            yield self._block(prepared, some, planes, prepared.run(some, planes))
+            yield self._block(some, planes, prepared.run(some, planes))
 
     def planes(self) -> tuple[np.ndarray, ...]:
         """The planes of all rows, whole, in the order of ``recipe.planes``."""
@@ -67,7 +67,7 @@ class Band:
             bits = 0
             for rows in _parts(self.shape[1], height):
                 bits |= prepared.run(rows, planes, rows.start)
-            block = self._block(prepared, slice(0, self.shape[1]), planes, bits)
+            block = self._block(slice(0, self.shape[1]), planes, bits)
         if block.mask is None and "mask" in self.recipe.planes:
             block.mask = np.zeros(self.shape, np.uint16)
         return tuple(getattr(block, plane) for plane in self.recipe.planes)
@@ -91,18 +91,13 @@ class Band:
         types = {plane: recipe.plane_dtype(plane) for plane in recipe.planes}
         if not program.flags:
             types.pop("mask", None)
-        if recipe.dtype != promoted(recipe.dtype):
-            del types["image"]  # raw pixels, with flags at most
         return program.over(section.x0, section.x1), types
 
-    def _block(
-        self, prepared: Prepared, rows: slice, planes: dict[str, np.ndarray], bits: int
-    ) -> Block:
+    def _block(self, rows: slice, planes: dict[str, np.ndarray], bits: int) -> Block:
         """Calibrated planes of some rows as a block; `bits` are all that are in the mask."""
         here = self.section
         section = Section(here.y0 + rows.start, here.y0 + rows.stop, here.x0, here.x1)
-        raw = self.raw.image[:, rows, prepared.columns]
-        block = Block.of(section, {"image": raw, **planes})
+        block = Block.of(section, planes)
         if not bits:
             block.mask = None
         return block

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -13,8 +14,8 @@ from daskcal.errors import ArgumentError, GeometryError, UnitError
 from daskcal.fits import DEFAULT_KEYWORDS, normalise
 from daskcal.fits.header import parse
 from daskcal.fits.keywords import FrameValues
-from daskcal.fits.product_header import product_cards
-from daskcal.frames.detector import RawWindow, detector_coords
+from daskcal.fits.product_header import product_cards, read_history
+from daskcal.frames.detector import RawWindow, detector_coords, recorded_window
 from daskcal.frames.masks import MASK_ATTRS, Flag
 from daskcal.frames.recovery import DIMS
 from daskcal.frames.sections import Section
@@ -74,9 +75,21 @@ def master_of_ccddata(ccd: CCDData) -> xr.Dataset:
 
     unit = "" if ccd.unit in (None, dimensionless_unscaled) else _unit(ccd)
     single = _frames([ccd], unit).isel(frame=0)
+    single = single.assign_coords(_recorded(single))
     facts = {str(k): v.item() for k, v in single.coords.items() if v.ndim == 0}
     del single.attrs["steps"]  # who made it did not say what was done
     return single.assign_attrs(facts)
+
+
+def _recorded(master: xr.Dataset) -> dict[str, Any]:
+    """Coordinates with the raw window that the file of a master says, where daskcal wrote it."""
+    records = [json.loads(line) for line in read_history(master["cards"].item())]
+    record = next((r["master"] for r in records if "master" in r), None)
+    if record is None:
+        return {}
+    rows, columns = (int(master[axis].values[0]) for axis in ("y", "x"))  # as LTV says
+    here = Section(rows, rows + master.sizes["y"], columns, columns + master.sizes["x"])
+    return dict(detector_coords(recorded_window(record, here), here))
 
 
 def _frames(stack: Sequence[CCDData], unit: str) -> xr.Dataset:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
@@ -18,24 +18,29 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class RawWindow:
-    """The window of the detector that was read, and whether a header told where it lies."""
+    """The window of the detector that was read, and whether a header told where it lies.
+
+    `labelled` is false for an array without coordinates, of which only the shape is known.
+    """
 
     section: Section
     known: bool
+    labelled: bool = True
 
 
-def detector_coords(raw: RawWindow) -> dict[str, xr.Variable]:
-    """Coordinates ``y`` and ``x`` of frames as they were read.
+def detector_coords(raw: RawWindow, held: Section | None = None) -> dict[str, xr.Variable]:
+    """Coordinates ``y`` and ``x`` of frames as they were read, or of the part `held` of them.
 
     Their attributes say where the raw frame began, its size, and whether that place is known from
     the header or assumed to be 0; selections keep them.
     """
-    section = raw.section
+    section, held = raw.section, held or raw.section
     spans = {"y": (section.y0, section.y1), "x": (section.x0, section.x1)}
+    labels = {"y": (held.y0, held.y1), "x": (held.x0, held.x1)}
     return {
         axis: xr.Variable(
             axis,
-            np.arange(*span),
+            np.arange(*labels[axis]),
             {
                 "long_name": f"detector {'row' if axis == 'y' else 'column'}",
                 "raw_start": span[0],
@@ -67,6 +72,29 @@ def raw_window(ds: xr.Dataset) -> RawWindow | None:
     return RawWindow(Section(*bounds[0], *bounds[1]), known)
 
 
+def place(ds: xr.Dataset) -> RawWindow | None:
+    """As `raw_window`; of an image without coordinates, its shape at an unknown place."""
+    if {"y", "x"} <= set(ds.indexes):
+        return raw_window(ds)
+    return RawWindow(Section(0, ds.sizes["y"], 0, ds.sizes["x"]), known=False, labelled=False)
+
+
+def window_record(window: RawWindow | None) -> dict[str, list[int] | None]:
+    """What a file of a master says of its raw window: None where it never had coordinates."""
+    if window is None:
+        return {}
+    raw = window.section
+    return {"raw": [raw.y0, raw.y1, raw.x0, raw.x1] if window.labelled else None}
+
+
+def recorded_window(record: Mapping[str, Any], section: Section) -> RawWindow:
+    """The raw window of a master in a file of daskcal's, which covers `section`."""
+    raw = record.get("raw", section)
+    if raw is None:
+        return RawWindow(section, known=False)
+    return RawWindow(raw if isinstance(raw, Section) else Section(*raw), known=True)
+
+
 def raw_section(ds: xr.Dataset, stack: Stack) -> Section:
     """The window of the raw frames, which sections in FITS form count from."""
     known = raw_window(ds)
@@ -92,20 +120,60 @@ def require_cover(outer: Section, inner: Section, what: str) -> None:
     )
 
 
-def require_same_origin(
-    master: RawWindow | None, frames: RawWindow | None, here: Section, what: str
-) -> None:
-    """Raise `GeometryError` where the place of a master on the frames can only be guessed.
+def laid_over(
+    section: Section, master: RawWindow | None, frames: RawWindow | None, here: Section, what: str
+) -> Section:
+    """Where a master lies that has the coordinates `section`, over frames that cover `here`.
 
-    Without an origin in a header, equal shapes are what tells that two images lie alike.
+    Coordinates decide. Where a header or the user does not say what they are, equal shapes are
+    what tells that two images lie alike.
+
+    Raises
+    ------
+    GeometryError
+        The shapes differ too.
     """
-    if master is None or frames is None or (master.known and frames.known):
-        return
-    own, raw = master.section.shape, frames.section.shape
-    if own not in (raw, here.shape):
+    if master is None or (frames is not None and master.known and frames.known):
+        return section
+    moved = _moved(section, master.section, None if frames is None else frames.section, here)
+    if moved is None and frames is None and master.labelled:
+        return section  # the user said where the frames lie
+    if moved is None:
+        raise GeometryError(_guess(what, section, master, frames, here))
+    return section if master.known else moved
+
+
+def _moved(section: Section, own: Section, raw: Section | None, here: Section) -> Section | None:
+    """`section` of a master read as `own`, moved to where something of its shape lies.
+
+    That is the raw frames, or what is left of them; None where neither has that shape.
+    """
+    if section == here:
+        return section
+    pairs = [(own, here)] if raw is None else [(own, raw), (own, here), (section, raw)]
+    for like, target in pairs:
+        if like.shape == target.shape:
+            return section.shifted(target.y0 - like.y0, target.x0 - like.x0)
+    return None
+
+
+def _guess(
+    what: str, section: Section, master: RawWindow, frames: RawWindow | None, here: Section
+) -> str:
+    """Why nobody can tell where a master lies on the frames."""
+    raw = here if frames is None else frames.section
+    found = f"{raw.shape[0]} × {raw.shape[1]}"
+    had = f"have {found}" if raw == here else f"had {found} when they were read"
+    detector = "coordinates; give y and x, the detector pixels of rows and columns"
+    if not master.labelled:
+        reason = f"it has no {detector}"
+    elif frames is not None and not frames.labelled:
+        reason = f"the frames have no {detector}"
+    else:
         unknown = "the frames'" if master.known else "its"
-        raise GeometryError(
-            f"{what} has {own[0]} rows × {own[1]} columns where the frames had {raw[0]} × {raw[1]} "
-            f"when they were read, and {unknown} header does not say where on the detector that "
-            "is (CCDSEC, or LTV1 and LTV2); give both the same shape"
+        reason = (
+            f"{unknown} header does not say where on the detector that is (CCDSEC, or LTV1 and "
+            "LTV2); give both the same shape, or coordinates y and x"
         )
+    rows, columns = section.shape
+    return f"{what} has {rows} rows × {columns} columns where the frames {had}, and {reason}"

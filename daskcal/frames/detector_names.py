@@ -10,6 +10,7 @@ from daskcal.fits import DEFAULT_KEYWORDS, Frame, Keywords
 from daskcal.fits.keywords import as_text
 
 _MAX_PART = 40
+_DEVICE = re.compile(r"CON|PRN|AUX|NUL|CONIN\$|CONOUT\$|(?:COM|LPT)[0-9¹²³]", re.IGNORECASE)
 _USUAL = DEFAULT_KEYWORDS.aliases["detector"]
 _NUMBERS = ("CCDNUM", "CCDCHIP", "IMAGEID", "EXTVER")
 
@@ -83,7 +84,13 @@ def safe_name(text: str) -> str:
     plain = re.sub(r"['\"`´^]", "", plain)
     plain = re.sub(r"[^A-Za-z0-9_.+-]+", "_", plain)
     plain = re.sub(r"\.{2,}", "_", plain)[:_MAX_PART].strip("_.-")
-    return plain or "unnamed"
+    return not_a_device(plain or "unnamed")[:_MAX_PART]
+
+
+def not_a_device(stem: str) -> str:
+    """A file's name that Windows does not take for a device, as it takes CON and nul.fits."""
+    first, dot, rest = stem.partition(".")
+    return f"{first}_{dot}{rest}" if _DEVICE.fullmatch(first.rstrip()) else stem
 
 
 def _telling(frames: Sequence[Frame], several: Sequence[int], keywords: Keywords) -> str:

@@ -24,7 +24,7 @@ from daskcal.fits.open_file import Stamp
 from daskcal.fits.product_header import read_history
 from daskcal.fits.source import ImageSource, read_pixels
 from daskcal.fits.urls import is_url
-from daskcal.frames.detector import RawWindow, detector_coords
+from daskcal.frames.detector import RawWindow, detector_coords, recorded_window
 from daskcal.frames.masks import MASK_ATTRS, Flag
 from daskcal.frames.sections import Section
 from daskcal.strict import strict_keywords
@@ -84,10 +84,13 @@ def open_master(path: str | PathLike[str]) -> xr.Dataset:
     y0, x0 = attrs.pop("origin", (values.origin_y, values.origin_x))
     rows, columns = image.source.shape
     section = Section(y0, y0 + rows, x0, x0 + columns)
-    window = RawWindow(section, known=own or values.origin_known)
+    window = RawWindow(section, known=values.origin_known)
+    if own:
+        window = recorded_window(attrs, section)
+        attrs.pop("raw", None)
     master = xr.Dataset(
         {name: (("y", "x"), array) for name, array in planes.items()},
-        coords=detector_coords(window),
+        coords=detector_coords(window, section),
         attrs=attrs,
     )
     if values.unit:

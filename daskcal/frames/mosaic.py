@@ -10,6 +10,7 @@ import xarray as xr
 from daskcal.errors import FrameError
 from daskcal.fits import scan
 from daskcal.frames.assembled import assembled
+from daskcal.frames.card_problems import warn_of_cards
 from daskcal.frames.detector_names import distinct_names
 from daskcal.frames.instrument import Instrument
 from daskcal.frames.open import (
@@ -19,6 +20,7 @@ from daskcal.frames.open import (
     report_unreadable,
     said_paths,
 )
+from daskcal.frames.raw_only import without_products
 from daskcal.frames.table import frame_table
 from daskcal.strict import strict_keywords
 
@@ -70,12 +72,14 @@ def open_mosaic(
     camera = as_instrument(instrument)
     paths = paths if isinstance(paths, str | PathLike) else list(paths)
     found = assembled(scan(paths, detectors=True), camera)
+    found = without_products(found, paths)
     report_unreadable(found, paths)
     if not found.frames:
         raise FrameError(
             said_paths(paths), "no-image", "holds no FITS image; `daskcal ls` lists a folder"
         )
     table = frame_table(found.frames, camera.keywords)
+    warn_of_cards(found.frames, table, camera)
     words = table["detector"].to_numpy()
     order = np.argsort(table["hdu"].to_numpy(), kind="stable")
     children = {}

@@ -13,13 +13,14 @@ from dask.base import tokenize
 
 from daskcal.errors import DaskcalWarning, FrameError, GeometryError, UnitError
 from daskcal.fits import AssembledImage, Frame, Scan, scan
-from daskcal.fits.urls import absolute
 from daskcal.frames.amplifiers import VALUES, Amplifier, amplifier_coords
 from daskcal.frames.assembled import DetectorFrame, assembled
 from daskcal.frames.blocks import DIMS, Stack, assign
+from daskcal.frames.card_problems import warn_of_cards
 from daskcal.frames.detector import RawWindow, detector_coords
 from daskcal.frames.instrument import Instrument, shipped_instrument
 from daskcal.frames.masks import MASK_ATTRS
+from daskcal.frames.raw_only import given_files, without_products
 from daskcal.frames.recipe import Files, Recipe
 from daskcal.frames.sections import Section
 from daskcal.frames.table import COORDINATES, frame_table, header_columns
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Paths = str | PathLike[str] | Iterable[str | PathLike[str]]
+_SEVERAL = "several-detectors"  # the reason of a file that only `open_mosaic` opens
 
 
 @strict_keywords
@@ -47,7 +49,9 @@ def open_frames(
     paths : path, glob, folder or iterable of them
         FITS files, plain, gzipped, bzipped or tile-compressed, known by content and not by name;
         folders are searched with all that is below them. They may be URLs that fsspec opens, such
-        as ``s3://bucket/night``: of those, only the bytes that are needed are read.
+        as ``s3://bucket/night``: of those, only the bytes that are needed are read. Of folders and
+        globs, products of daskcal and what is COMBINED are left out with a `DaskcalWarning` where
+        raw frames are there too; files that are named are taken.
     unit : {"adu", "electron"}, optional
         Unit of the pixels where BUNIT does not say.
     hdu : int or str, optional
@@ -67,7 +71,8 @@ def open_frames(
     ------
     FrameError
         A file is missing, or one that was named cannot be read, or holds several detectors, which
-        `open_mosaic` opens. In a folder or glob such a file is left out with a `DaskcalWarning`.
+        `open_mosaic` opens. In a folder or glob such a file is left out with a `DaskcalWarning`;
+        another tells of cards that cannot be read, or that are given twice and contradict.
     GeometryError
         Frames of different shapes or windows: open them apart.
     UnitError
@@ -81,12 +86,14 @@ def open_frames(
     camera = as_instrument(instrument)
     paths = paths if isinstance(paths, str | PathLike) else list(paths)
     found = assembled(scan(paths, hdu=camera.hdu if hdu is None else hdu), camera)
+    found = without_products(found, paths)
     report_unreadable(found, paths)
     if not found.frames:
         raise FrameError(
             said_paths(paths), "no-image", "holds no FITS image; `daskcal ls` lists a folder"
         )
     table = frame_table(found.frames, camera.keywords)
+    warn_of_cards(found.frames, table, camera)
     return frames_dataset(found.frames, table, camera, unit=unit)
 
 
@@ -211,15 +218,25 @@ def as_instrument(instrument: Instrument | str | None) -> Instrument:
 
 
 def report_unreadable(found: Scan, paths: Paths) -> None:
-    """Raise for a named file that gives nothing, and warn of what else is left out."""
-    named = [paths] if isinstance(paths, str | PathLike) else list(paths)
-    files = {absolute(path) for path in named}
-    files -= {frame.source.path for frame in found.frames}
+    """Raise for a named file that gives nothing, and warn of what else is left out.
+
+    Where all that is there are mosaics, one error says so.
+    """
+    files = given_files(paths) - {frame.source.path for frame in found.frames}
+    mosaics = [] if found.frames else [b for b in found.unreadable if b.reason == _SEVERAL]
     for bad in found.unreadable:
         error = FrameError(bad.path, bad.reason, bad.message, bad.hdu)
         if bad.path in files:
             raise error
-        warnings.warn(f"left out: {error}", DaskcalWarning, stacklevel=4)
+        if bad not in mosaics:
+            warnings.warn(f"left out: {error}", DaskcalWarning, stacklevel=4)
+    if mosaics:
+        raise FrameError(
+            said_paths(paths),
+            _SEVERAL,
+            f"holds files of several detectors ({len(mosaics)}), which open_mosaic opens; the "
+            f"first is {mosaics[0].path}: {mosaics[0].message}",
+        )
 
 
 def said_paths(paths: Paths) -> str:

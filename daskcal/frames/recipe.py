@@ -72,10 +72,6 @@ class Step:
         """The planes that a block has after the step."""
         return before
 
-    def dtype(self, before: np.dtype) -> np.dtype:
-        """The type of the image after the step."""
-        return promoted(before)
-
     def add(self, program: Program, frames: slice, arrays: Sequence[np.ndarray]) -> None:
         """Add to `program`, which is for `frames` of the recipe, what the step does.
 
@@ -95,6 +91,14 @@ class Keep(Step):
 
     def add(self, program: Program, frames: slice, arrays: Sequence[np.ndarray]) -> None:
         program.keep(self.kept)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Promote(Step):
+    """Pixels as floats, and nothing else: the user's own arithmetic then never wraps."""
+
+    def add(self, program: Program, frames: slice, arrays: Sequence[np.ndarray]) -> None:
+        pass
 
 
 def with_plane(planes: tuple[str, ...], *names: str) -> tuple[str, ...]:
@@ -247,11 +251,8 @@ class Recipe:
 
     @property
     def dtype(self) -> np.dtype:
-        """Type of the image that comes out."""
-        dtype = self.source.dtype
-        for step in self.steps:
-            dtype = step.dtype(dtype)
-        return dtype
+        """Type of the image that comes out: the stored one until the first step."""
+        return promoted(self.source.dtype) if self.steps else self.source.dtype
 
     def plane_dtype(self, plane: str) -> np.dtype:
         """Type of one plane that comes out."""

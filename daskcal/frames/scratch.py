@@ -26,7 +26,7 @@ from daskcal.errors import OutputError
 from daskcal.fits.content import spool_folder
 from daskcal.fits.source import ImageSource, read_stored
 from daskcal.frames.band import Band
-from daskcal.frames.block import Block
+from daskcal.frames.block import Block, promoted
 from daskcal.frames.recipe import Input, Recipe
 from daskcal.frames.room import Room
 from daskcal.frames.sections import Section
@@ -47,10 +47,6 @@ class WholeFrameStep:
         """The planes that a frame has after the step."""
         return before
 
-    def dtype(self, before: np.dtype) -> np.dtype:
-        """The type of the image after the step."""
-        return before
-
     def apply(self, block: Block, i: int) -> Block:
         """What the step makes of the frame `i`, a block of one frame that is not written to."""
         raise NotImplementedError
@@ -62,7 +58,7 @@ def through_scratch(stack: Stack, step: WholeFrameStep) -> Stack:
     The window of `stack` is what the step sees: what lies outside of it is gone afterwards.
     """
     recipe, section = stack.recipe, stack.section
-    planes, dtype = step.planes(recipe.planes), step.dtype(recipe.dtype)
+    planes, dtype = step.planes(recipe.planes), promoted(recipe.dtype)
     kept = tuple(
         (p, (dtype if p == "image" else recipe.plane_dtype(p)).newbyteorder("=").str)
         for p in planes

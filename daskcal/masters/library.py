@@ -20,7 +20,7 @@ from os import PathLike
 from pathlib import Path
 
 from daskcal.atomic import put_in_place, write_atomically
-from daskcal.errors import ArgumentError, FrameError, OutputError, nearest
+from daskcal.errors import ArgumentError, FrameError, OutputError, UnfitOutputError, nearest
 from daskcal.fits.checksum import file_checksum
 from daskcal.fits.urls import is_url
 from daskcal.frames.detector_names import safe_name
@@ -86,7 +86,7 @@ class Library:
             )
         self.folder = Path(folder).absolute()
         if self.folder.exists() and not self.folder.is_dir():
-            raise OutputError(f"{self.folder} is not a folder; a library of masters is one")
+            raise UnfitOutputError(f"{self.folder} is not a folder; a library of masters is one")
         self.damaged: dict[str, str] = {}
         self.checksums: dict[str, str] = {}
 
@@ -149,7 +149,7 @@ class Library:
         Raises
         ------
         FrameError
-            It is no master bias, dark or flat, or cannot be read.
+            It is no master bias, dark or flat, is plainly a raw frame, or cannot be read.
         OutputError
             The library cannot be written.
         """

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 _log = logging.getLogger(__name__)
-_VERSION = 1  # of what is stored; to be raised whenever the same file gives another record
+_VERSION = 2  # of what is stored; to be raised whenever the same file gives another record
 _BUSY_SECONDS = 2.0
 
 State = tuple[int, int]  # size and time of change of a file

@@ -19,6 +19,7 @@ from daskcal.fits.product_header import read_history
 from daskcal.frames.master import open_master
 from daskcal.frames.table import frame_table, header_name
 from daskcal.masters.facts import Candidate, Facts
+from daskcal.masters.raw_signs import raw_signs
 from daskcal.masters.recorded import facts_of
 from daskcal.masters.rules import KINDS, Kind
 from daskcal.provenance import KEY, Origin
@@ -146,7 +147,7 @@ def described(image: Frame, name: str) -> LibraryMaster:
     Raises
     ------
     FrameError
-        It is no master bias, dark or flat.
+        It is no master bias, dark or flat, or plainly a raw frame.
     """
     values = normalise(image.header)
     lines = read_history(image.cards) if "DASKCAL" in image.header else []
@@ -159,10 +160,21 @@ def described(image: Frame, name: str) -> LibraryMaster:
             f"is no master bias, dark or flat: its type is {kind or 'unknown'!r}",
             image.source.hdu,
         )
+    if signs := raw_signs(image):
+        raise FrameError(
+            image.source.path,
+            "unsupported",
+            f"is a raw frame, not a master {kind}: {signs}, and its header does not say that it is "
+            "combined; a master of another program needs NCOMBINE, the number of its frames, or "
+            "floating-point pixels without an overscan",
+            image.source.hdu,
+        )
     row = frame_table([image])
     facts = dict(origin.facts) if origin else facts_of(row)
     begin = str(image.header.get("DATE-BEG", "")) or str(facts.get("date_obs", ""))
-    cards = {header_name(key): value for key, value in image.header.items()}
+    means = (json.loads(line).get("master", {}).get("card_means", ()) for line in lines)
+    said = {**image.header, **{key: mean for some in means for key, mean in some}}
+    cards = {header_name(key): value for key, value in said.items()}
     return LibraryMaster(
         name=name,
         path=image.source.path,

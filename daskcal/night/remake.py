@@ -13,7 +13,7 @@ from typing import Any
 
 import xarray as xr
 
-from daskcal.errors import CalibrationError, OutputError
+from daskcal.errors import CalibrationError, UnfitOutputError
 from daskcal.fits import Frame
 from daskcal.fits.checksum import file_checksum
 from daskcal.fits.content import spool_folder
@@ -158,9 +158,9 @@ def _require_same_software(path: str, origin: Origin) -> None:
 
 def _target(output: Path) -> Path:
     if os.path.lexists(output):
-        raise OutputError(f"{output} exists; give another name, or remove it")
+        raise UnfitOutputError(f"{output} exists; give another name, or remove it")
     if not output.absolute().parent.is_dir():
-        raise OutputError(f"{output} cannot be written: there is no folder {output.parent}")
+        raise UnfitOutputError(f"{output} cannot be written: there is no folder {output.parent}")
     return output.absolute()
 
 

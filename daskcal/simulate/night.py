@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from daskcal.errors import ArgumentError, OutputError, choose
+from daskcal.errors import ArgumentError, OutputError, UnfitOutputError, choose
 from daskcal.simulate.cameras import CAMERAS, Camera, Geometry
 from daskcal.simulate.config import config_text
 from daskcal.simulate.detector import CR, FULL_SCALE, SATURATED, Readout, make_detector, row_drift
@@ -246,23 +246,23 @@ def _occupied(out: Path, *, overwrite: bool) -> list[Path]:
         if not out.exists() or not any(out.iterdir()):
             return []
     except NotADirectoryError:
-        raise OutputError(f"{out} is a file; give a folder for the night") from None
+        raise UnfitOutputError(f"{out} is a file; give a folder for the night") from None
     except OSError as error:
         raise OutputError(f"{out}: cannot be read: {error.strerror}") from None
     simulated = (out / "truth" / FACTS).is_file()
     if not overwrite:
         what = "holds a simulated night" if simulated else "is not empty"
         more = ", or overwrite it (overwrite=True, --overwrite)" if simulated else ""
-        raise OutputError(f"{out} {what}; give a new or empty folder{more}")
+        raise UnfitOutputError(f"{out} {what}; give a new or empty folder{more}")
     if not simulated:
-        raise OutputError(
+        raise UnfitOutputError(
             f"{out} holds files that were not simulated, which are never overwritten; "
             "give another folder"
         )
     camera, known = simulated_files(out)
     foreign = sorted({p.name for p in (out / "raw").glob("*")} - known)
     if foreign:
-        raise OutputError(
+        raise UnfitOutputError(
             f"{out / 'raw'} holds {foreign[0]}, which was not simulated; "
             "move it away, or give another folder"
         )

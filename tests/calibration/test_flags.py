@@ -18,7 +18,7 @@ def test_saturated_at_or_above_the_level(frames, raw):
     done = daskcal.flag_saturated(frames, 5060)
     agree(done, expected)
     assert (expected.mask == SATURATED).sum() > 50
-    assert done.image.dtype == np.uint16
+    assert done.image.dtype == np.float32
     np.testing.assert_array_equal(done.image.values, raw)
     assert [(s.step, s.parameters) for s in steps_of(done)] == [
         ("flag_saturated", {"level": 5060.0})
@@ -71,7 +71,7 @@ def test_bad_pixels_are_added_to_what_is_masked(frames, raw):
     done = daskcal.flag_bad(daskcal.flag_saturated(frames), bad)
     agree(done, expected)
     assert done.mask.values[0, 3, 4] == BAD | SATURATED
-    assert done.image.dtype == np.uint16
+    assert done.image.dtype == np.float32
 
 
 @pytest.mark.parametrize("form", ["file", "dataset", "labelled", "dask", "bool"])

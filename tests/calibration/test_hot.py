@@ -97,7 +97,7 @@ def test_flags_on_frames(frames, raw):
     assert done.mask.values[1].sum() == HOT
     done = daskcal.flag_hot(window, hot)
     assert np.argwhere(done.mask.values[0]).tolist() == [[2, 6]]
-    assert done.image.dtype == np.uint16
+    assert done.image.dtype == np.float32
     assert steps_of(done)[-1].masters[0].file == "d.fits"
 
 

@@ -68,7 +68,7 @@ def test_a_fits_mask_says_what_its_bits_mean_and_is_no_raw_frame(tmp_path):
         header = hdus[0].header
     assert (header["IMAGETYP"], header["FLAG1"], header["FLAG2"]) == ("MASK", "bad", "hot")
     assert header["FLAG32"] == "cosmic_ray"
-    with pytest.raises(daskcal.FrameError, match="only 1 products of daskcal"):
+    with pytest.raises(daskcal.FrameError, match="only 1 product of daskcal"):
         daskcal.plan_night(tmp_path)
 
 
@@ -127,3 +127,17 @@ def test_rectangles_cover_what_is_true_and_nothing_twice(plane):
     for s in rectangles(plane):
         count[s.y0 : s.y1, s.x0 : s.x1] += 1
     np.testing.assert_array_equal(count, plane.astype(int))
+
+
+def test_regions_outside_of_the_frames_are_said(tmp_path, frames):
+    path = tmp_path / "r.txt"
+    path.write_text("1 2 1 2\n900 901 1 1\n")
+    with pytest.warns(daskcal.DaskcalWarning, match=r"r\.txt: 1 of 2 regions lie outside"):
+        assert daskcal.open_mask(path, like=frames)["image"].values.astype(bool).sum() == 4
+    with pytest.warns(daskcal.DaskcalWarning, match="1 of 2 regions"):
+        daskcal.flag_bad(frames, path)
+    path.write_text("900 901 1 1\n")
+    with pytest.raises(daskcal.FrameError, match="every one of its 1 regions lies outside"):
+        daskcal.open_mask(path, like=frames)
+    path.write_text("30 30 20 20\n")
+    assert not daskcal.open_mask(path, like=frames.isel(y=slice(0, 4)))["image"].values.any()

@@ -12,7 +12,7 @@ from daskcal.frames.steps import steps_of
 def test_labels_are_kept(frames, raw):
     done = daskcal.trim_image(frames, "[2:18, 3:26]")
     np.testing.assert_array_equal(done.image.values, raw[:, 2:18, 3:26])
-    assert done.image.dtype == np.uint16
+    assert done.image.dtype == np.float32
     np.testing.assert_array_equal(done.y, np.arange(2, 18))
     np.testing.assert_array_equal(done.x, np.arange(3, 26))
     assert steps_of(done)[-1].parameters == {"section": "[2:18, 3:26]"}

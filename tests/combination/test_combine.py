@@ -403,7 +403,7 @@ def test_a_master_says_what_it_is_made_of():
         gain=("frame", [2.0, 2.0, np.nan]),
         filter=("frame", np.array(["R"] * n, object)),
         object=("frame", np.array(["a", "b", "b"], object)),
-        cards=("frame", np.array([f"CARD{i}" for i in range(n)], object)),
+        cards=("frame", np.array([f"{'OBSERVER= 1':80}CARD{i}" for i in range(n)], object)),
         date_obs=(
             "frame",
             np.array(["2024-01-01T00:00:00", "NaT", "2024-01-01T00:01:00"], "datetime64[us]"),
@@ -420,7 +420,7 @@ def test_a_master_says_what_it_is_made_of():
     assert "flag_meanings" in master.mask.attrs
     attrs = master.attrs
     assert attrs["inputs"] == [f"/raw/f{i}.fits" for i in range(n)]
-    assert (attrs["n_combined"], attrs["cards"]) == (3, "CARD0")
+    assert (attrs["n_combined"], attrs["cards"]) == (3, "OBSERVER= 1".ljust(80))
     assert (attrs["exptime"], attrs["darktime"], attrs["gain"]) == (20.0, 0.1, 2.0)
     assert (attrs["filter"], attrs["object"]) == ("R", "")
     assert attrs["date_beg"] == "2024-01-01T00:00:00.000000"

@@ -216,6 +216,17 @@ def test_units(bunit, unit):
         ({"LTV1": -17, "LTV2": -3, "XORGSUBF": 10, "YORGSUBF": 20}, (3, 17)),
         ({"LTV1": 512, "LTV2": 4004, "LTM1_1": -1.0, "LTM2_2": -1.0}, None),
         ({"LTV1": -1.5, "LTV2": 0}, None),
+        ({"LTV1": -17}, (0, 17)),
+        ({"LTV2": "-3.0", "XORGSUBF": 10, "YORGSUBF": 20}, (3, 0)),
+        ({"LTV1": "west"}, None),
+        ({"LTV1": -17, "LTM1_2": 1.0, "LTM2_1": 1.0}, None),
+        ({"LTV1": -4.75, "LTV2": 0.25, "LTM1_1": 0.5, "LTM2_2": 0.5}, (0, 5)),
+        ({"LTV1": -4.75, "LTV2": 0.25, "LTM1_1": 0.5, "LTM2_2": 0.5, "CCDSUM": "2 2"}, (0, 5)),
+        ({"LTV1": -7, "LTV2": 0.333, "LTM1_1": 1.0, "LTM2_2": 0.333}, (0, 7)),
+        ({"LTV1": -4.75, "LTM1_1": 0.5, "LTM2_2": 0.5}, None),
+        ({"LTV1": -4.5, "LTV2": 0.25, "LTM1_1": 0.5, "LTM2_2": 0.5}, None),
+        ({"LTV1": 0, "LTV2": 0, "LTM1_1": 2.0, "LTM2_2": 2.0}, None),
+        ({"LTV1": 0, "LTV2": 0, "LTM1_1": 0.0, "LTM2_2": 0.4}, None),
         ({"CCDSEC": "[101:200,51:100]", "NAXIS1": 100, "NAXIS2": 50}, (50, 100)),
         ({"CCDSEC": "[1:100,1:50]", "DATASEC": "[ 11:110, 1:50]"}, (0, -10)),
         ({"CCDSEC": "[1:200,1:100]", "DATASEC": "[5:104,1:50]", "CCDSUM": "2 2"}, (0, -4)),
@@ -232,6 +243,29 @@ def test_origins(header, origin):
     assert (values.origin_y, values.origin_x) == (origin or (0, 0))
 
 
+@given(
+    st.tuples(st.integers(0, 9000), st.integers(0, 9000)),
+    st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    st.sampled_from([3, 6, 15]),
+)
+def test_iraf_and_noao_say_the_same_of_binned_frames(first, binning, digits):
+    """LTV and LTM against CCDSEC and CCDSUM, for frames that begin at any binned pixel."""
+    words = {"CCDSUM": f"{binning[0]} {binning[1]}", "NAXIS1": 7, "NAXIS2": 5}
+    sections, ltv = [], {}
+    for axis, (pixel, factor, size) in enumerate(zip(first, binning, (7, 5), strict=True), 1):
+        start = pixel * factor + 1
+        sections.append(f"{start}:{start + size * factor - 1}")
+        centre = start + (factor - 1) / 2  # of the first pixel, on the detector
+        ltv[f"LTV{axis}"] = round(1 - centre / factor, digits)
+        ltv[f"LTM{axis}_{axis}"] = round(1 / factor, digits)
+    by_section = normalise({**words, "CCDSEC": f"[{sections[0]},{sections[1]}]"})
+    assert (by_section.origin_x, by_section.origin_y) == first
+    for header in (ltv, words | ltv):
+        by_ltv = normalise(header)
+        assert by_ltv.origin_known
+        assert (by_ltv.origin_x, by_ltv.origin_y) == first
+
+
 def test_a_config_extends_the_table():
     own = DEFAULT_KEYWORDS.extended(
         aliases={"filter": ["MYWHEEL"], "binning": "MYX+MYY"}, types={"Calib Ball": "dome-flat"}
@@ -243,6 +277,15 @@ def test_a_config_extends_the_table():
     assert value("filter", MYWHEEL="g") == ""
     assert pickle.loads(pickle.dumps(own)) == own
     assert isinstance(own, Keywords)
+
+
+def test_hierarch_is_no_part_of_a_keyword():
+    own = DEFAULT_KEYWORDS.extended(
+        {"exptime": ["HIERARCH ESO DET DIT"], "binning": "HIERARCH ESO BINX+HIERARCH  ESO BINY"}
+    )
+    header = {"ESO DET DIT": 12.5, "EXPTIME": 3.0, "ESO BINX": 2, "ESO BINY": 4}
+    assert normalise(header, own).exptime == 12.5
+    assert normalise(header, own).binning == "2x4"
 
 
 def test_words_that_do_not_exist_are_refused_with_the_nearest():

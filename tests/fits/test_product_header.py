@@ -200,6 +200,8 @@ def test_ltv_follows_the_trim() -> None:
     raw = make_card("LTV1", -100.5) + make_card("LTM1_1", 0.5)
     old = header(product_cards(raw, bunit="", shift=(0, 17)))
     assert (old["LTV1"], old["LTM1_1"]) == (-117.5, 0.5)
+    binned = header(product_cards(make_card("LTM1_1", 0.5), bunit="", shift=(0, 17)))
+    assert (binned["LTV1"], binned["LTM1_1"]) == (-16.75, 0.5)
 
 
 def test_sections_of_the_whole_frame_go_when_rows_were_cut() -> None:

@@ -353,7 +353,7 @@ def _jobs(task: object) -> list[object]:
     """The job among a task's arguments."""
     values = [*getattr(task, "args", ()), *getattr(task, "kwargs", {}).values()]
     found = [getattr(value, "value", value) for value in values]
-    return [value for value in found if type(value).__name__ == "_Job"]
+    return [value for value in found if type(value).__name__ == "FileJob"]
 
 
 def test_a_file_that_appears_meanwhile_is_left_alone(tmp_path: Path) -> None:

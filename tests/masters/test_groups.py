@@ -189,6 +189,13 @@ def test_safe_name(text: str) -> None:
     assert re.fullmatch(r"[A-Za-z0-9+][A-Za-z0-9_.+-]{0,39}", safe_name(text))
 
 
+@pytest.mark.parametrize("text", ["CON", "aux", "com1.x", f"nul.{'x' * 40}"])
+def test_a_safe_name_is_no_device(text: str) -> None:
+    name = safe_name(text)
+    assert name.partition(".")[0] == f"{text.partition('.')[0]}_"
+    assert len(name) <= 40
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [

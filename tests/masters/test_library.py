@@ -9,6 +9,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+import numpy as np
 import pytest
 import small_night
 from astropy.io import fits
@@ -74,10 +75,74 @@ def test_what_is_no_master_is_refused(library: Library, made: Path) -> None:
 
 
 def test_another_programs_master_can_be_added(library: Library, tmp_path: Path) -> None:
-    path = small_night.write(tmp_path / "zero.fits", "zero")
+    path = foreign(tmp_path, np.float32)
     master, new = library.add(path)
     assert new
     assert (master.kind, master.key, master.identity) == ("bias", "", master.name[-17:-5])
+
+
+def test_rules_know_the_mean_of_numbers_that_differ_among_its_frames(
+    library: Library, tmp_path: Path
+) -> None:
+    for i in range(3):
+        small_night.write(tmp_path / "raw" / f"b{i}.fits", "bias", focus=1.0 + i / 4, note=f"n{i}")
+    frames = daskcal.open_frames(tmp_path / "raw")
+    daskcal.to_fits(daskcal.combine(frames), tmp_path / "bias.fits")
+    assert "FOCUS" not in fits.getheader(tmp_path / "bias.fits")
+    master, _ = library.add(tmp_path / "bias.fits")
+    assert master.candidate(["FOCUS", "NOTE"]).facts.state == (("FOCUS", 1.25),)
+    daskcal.to_fits(daskcal.open_master(tmp_path / "bias.fits"), tmp_path / "again.fits")
+    again = daskcal.open_master(tmp_path / "again.fits")
+    assert ["FOCUS", 1.25] in again.attrs["card_means"]
+
+
+def foreign(folder: Path, dtype: type, **cards: object) -> Path:
+    """A file of another program with the header of a bias."""
+    fits.writeto(
+        folder / "zero.fits",
+        np.full(small_night.SHAPE, 1000, dtype),
+        small_night.header("zero", 0.0, **cards),
+    )
+    return folder / "zero.fits"
+
+
+LEFT = {"BIASSEC": "[1:4,1:24]", "TRIMSEC": "[5:32,1:24]"}
+
+
+@pytest.mark.parametrize(
+    ("dtype", "cards", "found"),
+    [
+        (np.uint16, {}, "its pixels are integers"),
+        (np.int16, LEFT, "its pixels are integers .* and its overscan is still there"),
+        (np.float32, LEFT, "its overscan is still there .BIASSEC = '.1:4,1:24.'"),
+        (np.float32, {"TRIMSEC": "[5:32,1:24]"}, "it is not trimmed"),
+    ],
+    ids=["integer", "integer-overscan", "overscan", "untrimmed"],
+)
+def test_a_raw_frame_is_no_master(
+    library: Library, tmp_path: Path, dtype: type, cards: dict[str, str], found: str
+) -> None:
+    before = names(library)
+    with pytest.raises(FrameError, match=f"is a raw frame, .*: {found}.* needs NCOMBINE"):
+        library.add(foreign(tmp_path, dtype, **cards))
+    assert names(library) == before
+
+
+@pytest.mark.parametrize(
+    ("dtype", "cards"),
+    [
+        (np.uint16, {"NCOMBINE": 5}),
+        (np.uint16, {"STACKCNT": 5}),
+        (np.float32, LEFT | {"NCOMBINE": 5}),
+        (np.float32, {"BIASSEC": "[33:40,1:24]", "TRIMSEC": "[1:32,1:24]"}),
+        (np.float32, {"BIASSEC": "[1:4,1:24]", "TRIMSEC": "[5:36,1:24]"}),
+    ],
+    ids=["ncombine", "siril", "overscan-combined", "cut-right", "cut-left"],
+)
+def test_what_may_be_a_master_is_taken(
+    library: Library, tmp_path: Path, dtype: type, cards: dict[str, object]
+) -> None:
+    assert library.add(foreign(tmp_path, dtype, **cards))[1]
 
 
 def test_an_index_that_is_lost_damaged_or_stale_costs_nothing(library: Library) -> None:

@@ -15,6 +15,7 @@ import daskcal
 from daskcal.errors import ArgumentError, ConfigError, UnknownKeywordError
 from daskcal.fits.keywords import DEFAULT_KEYWORDS, TYPES
 from daskcal.masters.rules import KeywordRule
+from daskcal.night.config.combine import OPTIONS
 from daskcal.night.config.gates import Gates
 from daskcal.night.config.keys import Amplifier, ClassifyRule, FrameType, NightConfig
 from daskcal.night.config.read import camera_names, load_camera, load_config, parse_section
@@ -204,6 +205,9 @@ class TestCameras:
         ("[combine.flat]\nscale = 'exptime'\nsection = '[:3, :]'", "section is where statistics"),
         ("[combine.flat]\nsection = 'header'", "write it as '[100:200, :]'"),
         ("[combine.bias]\nreject = 'none'\ngrow = 1", "grow needs a rejection"),
+        ("[combine.flat]\nn_low = 2", "combine.flat: n_low = 2 is for reject = 'minmax', and"),
+        ("[combine.dark]\nreject = 'minmax'\nlow = 3", "combine.dark: low = 3.0 is for reject ="),
+        ("[flat]\nmin_value = 1.0", "flat.min_value = 1.0: expected a number ≥ 0 and < 1"),
         ("[combine.bias]\nn_low = 1.5", "a whole number ≥ 0 or a number > 0 and < 1"),
         ("[combine.bias]\nfraction = 0.7", "a number > 0 and ≤ 0.5"),
         ("[combine.bias]\nmaxiters = 0", "a whole number ≥ 1 or 'converge'"),
@@ -246,6 +250,22 @@ def test_fault_is_named(tmp_path: Path, text: str, says: str) -> None:
     message = str(caught.value)
     assert says in message
     assert message.startswith(f"{path}: ")
+
+
+def test_keys_of_rejections_are_the_options_of_combine() -> None:
+    from daskcal.combination.reject import OPTIONS as OF_COMBINE
+
+    assert {name: set(keys) for name, keys in OPTIONS.items()} == {
+        name: set(keys) for name, keys in OF_COMBINE.items()
+    }
+
+
+def test_hierarch_is_no_part_of_a_keyword(tmp_path: Path) -> None:
+    text = '[keywords]\nexptime = ["HIERARCH ESO DET DIT", "ITIME"]\n'
+    text += '[[match.keywords]]\nkeyword = "HIERARCH ESO INS ROT"'
+    config = load_config(written(tmp_path, text))
+    assert config.keywords["exptime"] == ("ESO DET DIT", "ITIME")
+    assert config.match.keywords[0].keyword == "ESO INS ROT"
 
 
 def test_every_fault_has_its_line(tmp_path: Path) -> None:

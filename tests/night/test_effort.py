@@ -8,6 +8,7 @@ from typing import Any
 import dask
 import numpy as np
 import pytest
+import small_night
 from amplifier_files import quadrants, write_mef
 
 import daskcal
@@ -71,3 +72,40 @@ def test_a_band_of_one_row_that_is_more_than_the_budget(raw: Path) -> None:
         need = effort(plan)
         assert need.memory == threads() * task_bytes(_stack(plan, plan.jobs[0]), 1) > 1_000_000
         assert need.tasks == NY
+
+
+def test_a_small_night_holds_little_whatever_the_budget(tmp_path: Path) -> None:
+    raw = small_night.make(tmp_path / "raw")
+    plan = plan_night(raw)
+    with dask.config.set({"daskcal.memory": "8GB", "num_workers": 2}):
+        need = effort(plan).memory
+        each = [task_bytes(_stack(plan, job), small_night.SHAPE[0]) for job in plan.jobs]
+        assert max(each) < need < 5 * max(each)
+    with dask.config.set({"daskcal.memory": "40MB", "num_workers": 2}):
+        assert effort(plan).memory == 40_000_000
+
+
+def test_more_frames_than_are_in_the_making_hold_no_more(tmp_path: Path) -> None:
+    def memory(n: int) -> int:
+        folder = tmp_path / f"{n}"
+        for i in range(n):
+            small_night.write(folder / f"n{i}.fits", "object", 60.0, 100.0)
+        return effort(plan_night(folder)).memory
+
+    with dask.config.set({"daskcal.memory": "8GB", "num_workers": 2}):
+        one, four, six = (memory(n) for n in (1, 4, 6))
+    assert six == four == 4 * one < 100_000_000
+
+
+def test_frames_whose_cosmic_rays_are_looked_for_are_held_whole(tmp_path: Path) -> None:
+    small_night.write(tmp_path / "n.fits", "object", 60.0, 100.0, shape=(400, 600))
+    rays = NightConfig.model_validate({"cosmic_rays": {"method": "lacosmic"}})
+    with dask.config.set({"daskcal.memory": "1MB", "num_workers": 2}):
+        assert effort(plan_night(tmp_path)).memory == 1_000_000
+        assert effort(plan_night(tmp_path, rays)).memory > 400 * 600 * 84
+
+
+def test_a_plan_that_makes_nothing_holds_nothing(tmp_path: Path) -> None:
+    assert (
+        effort(plan_night(small_night.write(tmp_path / "n" / "x.fits", "arc").parent)).memory == 0
+    )

@@ -125,6 +125,17 @@ def test_a_store_says_it_of_each_frame(night: Path, tmp_path: Path) -> None:
     assert daskcal.rerun(store).equal
 
 
+def test_a_store_has_the_planes_that_were_asked_for(night: Path, tmp_path: Path) -> None:
+    daskcal.reduce_night(night / "raw", tmp_path / "out", format="zarr", products=["image", "mask"])
+    (store,) = (tmp_path / "out" / "science").glob("*.zarr")
+    assert set(daskcal.open_zarr(store).data_vars) == {"image", "mask"}
+    assert "variance" in daskcal.open_master(tmp_path / "out" / "masters" / "bias.fits")
+    assert daskcal.rerun(store).equal
+    again = daskcal.reduce_night(night / "raw", tmp_path / "out", format="zarr")
+    assert "variance" in daskcal.open_zarr(store)
+    assert not next(p for p in again.products if p.kind == "science").reused
+
+
 def test_a_store_is_made_again_where_everything_has_moved(night: Path, tmp_path: Path) -> None:
     daskcal.reduce_night(night / "raw", tmp_path / "out", format="zarr")
     shutil.copytree(night / "raw", tmp_path / "elsewhere")

@@ -18,6 +18,7 @@ from astropy.io import fits
 from small_night import bits, made, timeless
 
 import daskcal
+from daskcal.errors import OutputError
 from daskcal.night.config.read import NightConfig
 from daskcal.night.ledger import ProductEntry, read_ledger, says_the_same
 from daskcal.night.output.place import Folder, place_of
@@ -130,6 +131,35 @@ def test_another_format_is_another_product(night: Path, out: Path, reads: Reads)
     watch = Notes()
     assert made(reduce_night(night, out, format="zarr", watch=watch)) == ["science/frames.zarr"]
     assert "science/frames.zarr: its file has changed" in watch.notes
+    for lost in ("zarr.json", "image/zarr.json", "exptime/zarr.json"):
+        (out / "science" / "frames.zarr" / lost).unlink()
+        assert made(reduce_night(night, out, format="zarr")) == ["science/frames.zarr"]
+    for cut in ("zarr.json", "image/zarr.json"):
+        (out / "science" / "frames.zarr" / cut).write_text("{")
+        assert made(reduce_night(night, out, format="zarr")) == ["science/frames.zarr"]
+    daskcal.open_zarr(out / "science" / "frames.zarr")
+
+
+@pytest.mark.parametrize(
+    ("root", "more"),
+    [(None, "thesis.txt"), (b"{", "image/thesis.txt"), (b'{"attributes": {}}', "other/c")],
+    ids=["folder", "damaged", "another-programs"],
+)
+def test_a_strangers_folder_in_place_of_a_store_is_left_alone(
+    night: Path, out: Path, root: bytes | None, more: str
+) -> None:
+    reduce_night(night, out, format="zarr")
+    store = out / "science" / "frames.zarr"
+    (store / "zarr.json").unlink()
+    (store / more).parent.mkdir(exist_ok=True)
+    (store / more).write_text("years of work")
+    if root is not None:
+        (store / "zarr.json").write_bytes(root)
+    before = small_night.files(store)
+    with pytest.raises(OutputError, match=r"frames\.zarr was not made by daskcal"):
+        reduce_night(night, out, format="zarr")
+    assert small_night.files(store) == before
+    assert (store / more).read_text() == "years of work"
 
 
 def test_what_was_left_out_stays_left_out(raw: Path, tmp_path: Path, reads: Reads) -> None:
@@ -221,6 +251,22 @@ def test_a_config_that_changes(
         assert "4 products are as they should be" in watch.notes
         reduce_night(night, tmp_path / "fresh", settings)
         assert bits(out) == bits(tmp_path / "fresh")
+
+
+def test_keys_without_effect_remake_nothing(night: Path, out: Path, tmp_path: Path) -> None:
+    idle = NightConfig.model_validate(
+        {"overscan": {"order": 3}, "cosmic_rays": {"sigclip": 9.0}, "fringe": {"scale": 2.0}}
+    )
+    before = bits(out)
+    assert made(reduce_night(night, out, idle)) == []
+    reduce_night(night, tmp_path / "anew", idle)
+    assert bits(tmp_path / "anew") == before
+    used = {"cosmic_rays": {"method": "median", "thresh": 9.0}}
+    plan = plan_night(night, NightConfig.model_validate(used))
+    used["cosmic_rays"]["sigclip"] = 9.0  # of the other method
+    assert planned_keys(plan_night(night, NightConfig.model_validate(used))) == planned_keys(plan)
+    used["cosmic_rays"]["thresh"] = 8.0
+    assert planned_keys(plan_night(night, NightConfig.model_validate(used))) != planned_keys(plan)
 
 
 def test_files_of_the_config_count_by_content(raw: Path, tmp_path: Path) -> None:
@@ -477,6 +523,6 @@ def test_a_plan_says_what_would_be_made(night: Path, out: Path) -> None:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("module", ["keys", "progress"])
+@pytest.mark.parametrize("module", ["reuse.keys", "run.progress"])
 def test_examples(module: str) -> None:
     assert doctest.testmod(importlib.import_module(f"daskcal.night.{module}")).failed == 0

@@ -246,7 +246,7 @@ def test_earlier_products_are_no_raw_frames(raw: Path, tmp_path: Path) -> None:
     again = reduce_night(night, night / "reduced")
     assert statuses(again) == statuses(first)
     assert bits(night / "reduced") == expected
-    assert "10 products of daskcal among the files are left alone" in again.messages
+    assert any("10 products of daskcal (copy_bias.fits, " in said for said in again.messages)
     other = reduce_night(night, tmp_path / "elsewhere")
     assert bits(tmp_path / "elsewhere") == expected
     assert statuses(other) == statuses(first)

@@ -14,8 +14,8 @@ from daskcal.calibration import (
     ccdmask,
     hot_pixels,
     merge_masks,
-    open_mask,
 )
+from daskcal.calibration.mask_files import unreported_mask
 from daskcal.frames.masks import mask_dataset
 from daskcal.frames.master import UNSTABLE
 from daskcal.masters.stability import FEWEST, unstable_pixels
@@ -77,13 +77,11 @@ class PixelMasks:
         return self.hot.get(name)
 
     def bad_of(self, job: Job, frames: xr.Dataset, opened: Mapping[str, xr.Dataset]) -> Any:
-        """The mask of a job's raw frames: the config's file, or that with what masters show."""
+        """The mask of a job's raw frames: the config's file and what masters show, or None."""
         wanted = self.plan.config_of(job).mask
         found = list(self._of_masters(job, opened))
-        if not found and wanted.bad_columns is None:
-            return wanted.bad_pixels
         if wanted.bad_pixels is not None:
-            found.append(open_mask(wanted.bad_pixels, like=found[0] if found else frames))
+            found.append(unreported_mask(wanted.bad_pixels, found[0] if found else frames))
         if not found:
             return None
         merged = merge_masks(*xr.align(*found, join="inner")) if found[1:] else found[0]

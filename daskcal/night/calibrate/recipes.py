@@ -123,7 +123,7 @@ def _trim(config: NightConfig, frames: xr.Dataset, messages: list[str]) -> Any:
 
 
 def _overscan(config: NightConfig, frames: xr.Dataset, messages: list[str]) -> Any:
-    given = config.overscan
+    given = config.effective().overscan
     section: dict[str, Any] | None = {}
     if parse_section(given.section)[0] == "header" and (found := amplifiers(frames)):
         lacking = [amp.name for amp in found if amp.overscan is None]

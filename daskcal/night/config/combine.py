@@ -26,6 +26,22 @@ Rejections = Literal[
 ]  # fmt: skip
 STATISTICS = ("median", "mean", "mode")  # of combine, which is not imported to read a config
 
+_CLIPS = ("low", "high", "maxiters", "n_keep")
+# The keys of each rejection: its options in `combine`, as a test makes sure.
+OPTIONS: dict[str, tuple[str, ...]] = {
+    "sigma": (*_CLIPS, "center", "spread", "sigma_floor"),
+    "minmax": ("n_low", "n_high"),
+    "percentile": ("low", "high", "n_keep"),
+    "winsorised": (*_CLIPS, "sigma_floor"),
+    "linear_fit": (*_CLIPS, "sigma_floor"),
+    "esd": ("fraction", "significance", "sigma_floor", "n_keep"),
+    "averaged_sigma": (*_CLIPS, "center"),
+    "variance": (*_CLIPS, "center"),
+    "ccdclip": (*_CLIPS, "center", "snoise"),
+    "crreject": ("high", "center", "maxiters", "snoise", "n_keep"),
+    "none": (),
+}
+
 
 class Combine(Table):
     """How frames of one kind become a master."""
@@ -106,7 +122,23 @@ class Combine(Table):
             raise ValueError("section is where statistics are taken, and none is asked for")
         if self.grow and self.reject == "none":
             raise ValueError("grow needs a rejection, and reject = 'none'")
+        for name in dict.fromkeys(key for keys in OPTIONS.values() for key in keys):
+            given = getattr(self, name)
+            if name not in OPTIONS[self.reject] and given != type(self).model_fields[name].default:
+                those = " or ".join(repr(word) for word, keys in OPTIONS.items() if name in keys)
+                raise ValueError(
+                    f"{name} = {given!r} is for reject = {those}, and reject = {self.reject!r}"
+                )
         return self
+
+    def leaves_nothing(self, n: int) -> str:
+        """Why nothing would be left of `n` frames; "" where something is."""
+        both = (self.n_low, self.n_high)
+        lost = [int(one * n + 0.001) if isinstance(one, float) else one for one in both]
+        share = sum(one for one in both if isinstance(one, float))
+        if self.reject != "minmax" or (sum(lost) < n and share < 1):
+            return ""
+        return f"n_low = {self.n_low} and n_high = {self.n_high} leave nothing of {n} frames"
 
     def first_pass(self) -> bool:
         """Whether frames are read once for their statistics before they are combined."""

@@ -18,7 +18,7 @@ from daskcal.night.config.match import (
     FlatKind,
     MatchTable,
     Pin,
-    check_keyword,
+    checked_keyword,
 )
 from daskcal.night.config.pixels import CosmicRays, Mask
 from daskcal.night.config.signature import (
@@ -89,7 +89,9 @@ class Instrument(Table):
         default=None, description="Name of the camera, for the report."
     )
     unit: Annotated[Literal["adu", "electron"] | None, Unset("header")] = Field(
-        default=None, description="Unit of the raw pixel values."
+        default=None,
+        description="Unit of the raw pixel values, where BUNIT does not say it or is no unit of "
+        "pixels: one that says adu or electron counts before this.",
     )
     gain: Annotated[Positive | None, Unset("header")] = Field(
         default=None, description="Gain in electron/adu."
@@ -144,6 +146,14 @@ class ClassifyRule(Table):
         if self.flat_kind and self.imagetyp != "flat":
             raise ValueError(f"flat_kind is for flats only; here imagetyp = {self.imagetyp!r}")
         return self
+
+    @property
+    def said(self) -> str:
+        """The rule's conditions as the user wrote them."""
+        given = {"when": self.when, "files": self.files}
+        return "[[classify]] " + ", ".join(
+            f"{key} = {text!r}" for key, text in given.items() if text
+        )
 
 
 class Select(Table):
@@ -256,7 +266,7 @@ class Flat(Table):
         description="Over what that is 1: each detector, or all of a mosaic together, which takes "
         "their relative throughput out too (with output.gain_correct; else that in adu).",
     )
-    min_value: NotNegative = Field(
+    min_value: Annotated[float, Field(ge=0, lt=1)] = Field(
         default=0.1, description="Pixels of the normalised flat below this are masked as low_flat."
     )
 
@@ -274,7 +284,11 @@ class Output(Table):
 
     products: Annotated[
         tuple[Literal["image", "uncert", "mask"], ...], Field(strict=False, min_length=1)
-    ] = Field(default=("image", "uncert", "mask"), description="Planes of each product.")
+    ] = Field(
+        default=("image", "uncert", "mask"),
+        description="Planes of science products, and of calibrated frames that are kept; masters "
+        "have all of them.",
+    )
     format: Literal["fits", "zarr"] = Field(
         default="fits", description="Form of the science products."
     )
@@ -368,12 +382,13 @@ class NightConfig(Table):
     @field_validator("keywords")
     @classmethod
     def _keywords_are_known(cls, given: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
-        for name, cards in given.items():
+        for name in given:
             if name not in NORMALISED_NAMES:
                 raise ValueError(f"unknown name {name!r}; {nearest(name, NORMALISED_NAMES)}")
-            for card in cards:
-                check_keyword(name, card)
-        return given
+        return {
+            name: tuple(checked_keyword(name, card) for card in cards)
+            for name, cards in given.items()
+        }
 
     @model_validator(mode="after")
     def _scaled_darks_need_a_bias(self) -> NightConfig:
@@ -390,6 +405,17 @@ class NightConfig(Table):
         if own is None:
             return self
         return self.model_copy(update={key: table for key, table in own if table is not None})
+
+    def effective(self) -> NightConfig:
+        """The config with defaults in place of what has no effect on any pixel or header."""
+        rays = self.cosmic_rays.arguments() or {}
+        update: dict[str, Table] = {"cosmic_rays": CosmicRays(**rays)}
+        if self.overscan.model is None:
+            order = Overscan.model_fields["order"].default
+            update["overscan"] = self.overscan.model_copy(update={"order": order})
+        if not self.fringe.frames:
+            update["fringe"] = Fringe()
+        return self.model_copy(update=update)
 
     def rules(self, *, has_bias: bool) -> Rules:
         """The rules by which frames find their masters.

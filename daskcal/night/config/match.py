@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from daskcal.errors import nearest
-from daskcal.fits.keywords import DEFAULT_KEYWORDS
+from daskcal.fits.keywords import DEFAULT_KEYWORDS, bare_keyword
 from daskcal.masters.rules import KINDS, KeywordRule, Kind
 from daskcal.night.config.errors import Unset
 from daskcal.night.config.table import NotNegative, Table, query_is_sound
@@ -18,10 +18,11 @@ NORMALISED_NAMES = tuple(DEFAULT_KEYWORDS.aliases)
 _KEYWORD = r"[A-Za-z0-9_ +-]{1,68}"
 
 
-def check_keyword(name: str, card: str) -> None:
-    """Raise where `card`, given at `name`, can be no header keyword."""
+def checked_keyword(name: str, card: str) -> str:
+    """A header keyword given at `name`, without the HIERARCH that FITS tools print before it."""
     if not re.fullmatch(_KEYWORD, card):
         raise ValueError(f"{name} lists {card!r}, which is no header keyword")
+    return bare_keyword(card) if card.upper().startswith("HIERARCH ") else card
 
 
 class MatchKeyword(Table):
@@ -41,7 +42,7 @@ class MatchKeyword(Table):
     @field_validator("keyword")
     @classmethod
     def _keyword_can_be(cls, word: str) -> str:
-        check_keyword("match.keywords", word)
+        word = checked_keyword("match.keywords", word)
         if word != word.upper() and word not in NORMALISED_NAMES:
             raise ValueError(nearest(word, NORMALISED_NAMES) + "; headers' own are in upper case")
         return word

@@ -9,9 +9,9 @@ from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from daskcal.errors import ArgumentError, FrameError, OutputError
+from daskcal.errors import ArgumentError, FrameError, OutputError, UnfitOutputError
 from daskcal.fits import Frame, is_product, scan
-from daskcal.fits.urls import absolute, is_url
+from daskcal.fits.urls import absolute, is_url, real
 from daskcal.fits.whole import read_whole
 
 if TYPE_CHECKING:
@@ -39,7 +39,9 @@ def _require_writable(path: Path) -> None:
     while not os.path.lexists(here):
         here = here.parent
     if not here.is_dir():
-        raise OutputError(f"{path} cannot be made: {here} is not a folder; give another folder")
+        raise UnfitOutputError(
+            f"{path} cannot be made: {here} is not a folder; give another folder"
+        )
     if not os.access(here, os.W_OK | os.X_OK):
         raise OutputError(f"{here} is not writable; give another folder, or make it writable")
 
@@ -63,18 +65,18 @@ def check_targets(
     sizes = place.sizes(products)
     if not sizes:
         return
-    frames = {_real(path) for path in raw}
+    frames = {real(path) for path in raw}
     for name in sizes:
-        if _real(place.at(name)) in frames:
+        if real(place.at(name)) in frames:
             raise ArgumentError(
-                f"{place.at(name)} is a raw frame, and a product would have its name; give another "
-                "folder for the products"
+                f"{place.at(name)} is one of the frames to read, and a product would have its name;"
+                " give another place for the products"
             )
     found, damaged = headers_of(place, sizes)
     ours = {name for name, frame in found.items() if is_product(frame.header)}
     ours |= {name for name in damaged if name in known}
     for name in sizes:
-        if name not in ours and not _is_store(place.at(name)):
+        if name not in ours and not _is_store(place.at(name), name in known):
             raise OutputError(
                 f"{place.at(name)} was not made by daskcal and is not replaced; move it away, or "
                 "give another folder for the products"
@@ -91,20 +93,19 @@ def headers_of(place: Place, sizes: Mapping[str, int]) -> tuple[dict[str, Frame]
     return frames, {names[f.path] for f in found.unreadable if f.path in names}
 
 
-def _real(path: str) -> str:
-    return path if is_url(path) else os.path.realpath(path)
+def _is_store(path: str, known: bool) -> bool:
+    """Whether it is a store of daskcal's, or one behind a URL that was not finished.
 
+    Of one that a ledger knows the rest will do, where its first file is lost.
+    """
+    from daskcal.zarr_files import is_hidden, is_rest
 
-def _is_store(path: str) -> bool:
-    """Whether it is a store of daskcal's, or one behind a URL that was not finished."""
     with contextlib.suppress(OSError, ValueError, FrameError):
         group = json.loads(read_whole(f"{path}/zarr.json"))
         return "daskcal" in group.get("attributes", {})
-    if not is_url(path):
-        return False
-    from daskcal.zarr_files import is_hidden
-
-    return is_hidden(path)
+    if is_url(path) and is_hidden(path):
+        return True
+    return known and path.endswith(".zarr") and is_rest(path)
 
 
 def make_folders(folder: Path, parts: Iterable[str]) -> None:

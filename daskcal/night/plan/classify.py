@@ -16,6 +16,8 @@ from daskcal.night.query import parse_query, query_mask
 if TYPE_CHECKING:
     from daskcal.night.config.keys import ClassifyRule
 
+DECIDED_BY = "decided_by"  # column of a night's table
+
 
 def classify(table: Any, rules: Sequence[ClassifyRule], root: str | Path = "") -> Any:
     """Apply rules in order to a table of frames; the first that fits a frame decides.
@@ -39,15 +41,27 @@ def classify(table: Any, rules: Sequence[ClassifyRule], root: str | Path = "") -
     ConfigError
         A rule names a keyword that no frame has.
     """
-    result = table.copy()
-    undecided = np.ones(len(table), bool)
-    for rule in rules:
-        fits = undecided.copy()
+    return reclassified(table, rules, decided_by(table, rules, root))
+
+
+def decided_by(table: Any, rules: Sequence[ClassifyRule], root: str | Path = "") -> np.ndarray:
+    """The number of the rule that decides of each frame, -1 where none does; see `classify`."""
+    number = np.full(len(table), -1)
+    for n, rule in enumerate(rules):
+        fits = number < 0
         if rule.files:
             fits &= glob_mask(table["path"], [rule.files], root)
         if rule.when:
             fits &= query_mask(table, parse_query(rule.when))
-        undecided &= ~fits
+        number[fits] = n
+    return number
+
+
+def reclassified(table: Any, rules: Sequence[ClassifyRule], number: np.ndarray) -> Any:
+    """A copy of the table with what the rule `decided_by` says of each frame."""
+    result = table.copy()
+    for n, rule in enumerate(rules):
+        fits = number == n
         result.loc[fits, "imagetyp"] = rule.imagetyp
         if rule.imagetyp != "flat":
             result.loc[fits, "flat_kind"] = ""

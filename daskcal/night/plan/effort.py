@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from daskcal.calibration.cosmic import working_bytes
 from daskcal.calibration.crosstalk import faces
 from daskcal.combination.scale import WORKING
+from daskcal.frame_files import WAITING
 from daskcal.frames.assembled import DetectorFrame
+from daskcal.frames.band import pixel_bytes
 from daskcal.frames.blocks import Stack
 from daskcal.frames.memory import band_rows, budget, task_bytes, threads
 from daskcal.frames.recipe import Files, Recipe, Source, Step, with_plane
@@ -37,9 +40,9 @@ class Effort:
     bytes_out : int
         Of products, about: trimming makes them smaller, and uncertainties may not be known.
     memory : int
-        Most bytes of pixels that are held at once: the budget, which sets the height of bands, or
-        what a whole frame takes, where its scale is found or cosmic rays are, or a band of one row
-        does, where that is more.
+        Most bytes of pixels that are held at once: what the products need, or the budget, which
+        sets the height of bands, where that is less; but what a whole frame takes, where its scale
+        is found or cosmic rays are, or a band of one row does, where that is more than the budget.
     tasks : int
         Bands of rows that are computed, and frames whose scale is.
     """
@@ -55,7 +58,7 @@ def effort(plan: Plan) -> Effort:
     return Effort(
         bytes_in=sum(bytes_in(plan, job) for job in plan.jobs),
         bytes_out=sum(_written(plan, job) for job in plan.jobs),
-        memory=max([budget(), *(_held(plan, job) for job in plan.jobs)]),
+        memory=_memory(plan),
         tasks=sum(_tasks(plan, job) for job in plan.jobs),
     )
 
@@ -100,25 +103,57 @@ def _height(plan: Plan, job: Job) -> int:
     return band_rows(_stack(plan, job))
 
 
-def _held(plan: Plan, job: Job) -> int:
-    """Bytes of what cannot be made smaller by lower bands.
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """Bytes that a product holds: what it would, and what lower bands or fewer frames leave."""
 
-    Frames that are worked on as a whole, of which more wait for room; bands of a single row.
-    """
-    if job.kind == "science":
-        return _with_rays(plan, job)
+    wanted: int
+    least: int
+
+
+def _memory(plan: Plan) -> int:
+    """Bytes of the product that holds most, within the budget where bands can be made for it."""
+    alike: dict[Hashable, list[Job]] = {}
+    for job in plan.jobs:
+        if job.kind == "science":
+            alike.setdefault(_shape(plan, job), []).append(job)
+    held = [_of_master(plan, job) for job in plan.jobs if job.kind != "science"]
+    held += [_of_frames(plan, jobs[0], len(jobs)) for jobs in alike.values()]
+    limit = budget()
+    return max((max(one.least, min(limit, one.wanted)) for one in held), default=0)
+
+
+def _shape(plan: Plan, job: Job) -> Hashable:
+    """What decides how much a science frame holds."""
+    pixels = plan.frames[job.frames[0]].pixels
+    return pixels.shape, pixels.dtype, _times(plan, job), sum(map(len, job.masters.values()))
+
+
+def _of_master(plan: Plan, job: Job) -> _Held:
+    """Its bands, and frames that are worked on as a whole, of which more wait for room."""
     stack = _stack(plan, job)
+    height, at_once = band_rows(stack), threads()
     whole = frame_bytes(stack, WORKING) if _scaled(plan, job) else 0
-    if band_rows(stack) > 1:
-        return whole
-    return max(whole, threads() * task_bytes(stack, 1))
+    bands = min(at_once, -(-stack.section.shape[0] // height)) * task_bytes(stack, height)
+    wanted = max(bands, whole * min(at_once, stack.n_frames))
+    return _Held(wanted + _masters(stack, job), max(whole, bands if height == 1 else 0))
 
 
-def _with_rays(plan: Plan, job: Job) -> int:
-    """Bytes of the frame whose cosmic rays are looked for."""
-    if plan.config.cosmic_rays.method is None:
-        return 0
-    return frame_bytes(_stack(plan, job), working_bytes(plan.config.cosmic_rays.method))
+def _of_frames(plan: Plan, job: Job, n: int) -> _Held:
+    """Some of `n` frames that are alike, each band by band, or whole to look for cosmic rays."""
+    stack = _stack(plan, job)
+    rows, columns = stack.section.shape
+    each, whole = task_bytes(stack, min(rows, band_of_frame(columns))), 0
+    if (method := plan.config.cosmic_rays.method) is not None:
+        whole = frame_bytes(stack, working_bytes(method))
+    at_once = min(n, threads() + WAITING)
+    return _Held(at_once * max(each, whole) + _masters(stack, job), whole)
+
+
+def _masters(stack: Stack, job: Job) -> int:
+    """Bytes of the masters that calibrate a product."""
+    rows, columns = stack.section.shape
+    return len(job.master_names) * rows * columns * pixel_bytes(stack.recipe)
 
 
 def _scaled(plan: Plan, job: Job) -> bool:
@@ -156,10 +191,14 @@ def _stack(plan: Plan, job: Job) -> Stack:
     rows, columns = sources[0].shape
     section = Section(0, rows, 0, columns)
     source: Source = Files(sources, section, token="plan")
-    times = (2 if plan.config_of(job).saturation.bleed else 1) * (2 if _faces(plan, job) else 1)
-    if times > 1:
+    if (times := _times(plan, job)) > 1:
         source = _Reading(source, (), times)
     return Stack(Recipe.of(source).then(_Calibrated()), section, ())
+
+
+def _times(plan: Plan, job: Job) -> int:
+    """How often the rows of a band are held while they are read."""
+    return (2 if plan.config_of(job).saturation.bleed else 1) * (2 if _faces(plan, job) else 1)
 
 
 def _faces(plan: Plan, job: Job) -> bool:

@@ -12,12 +12,13 @@ import numpy as np
 from daskcal.errors import ConfigError
 from daskcal.fits import DEFAULT_KEYWORDS, Frame
 from daskcal.frames.assembled import DetectorFrame
+from daskcal.frames.card_problems import card_messages
 from daskcal.frames.instrument import AmplifierSetup, Instrument
 from daskcal.frames.processed import processed
 from daskcal.frames.table import frame_table, header_columns
 from daskcal.masters.rules import KINDS, keyword_column
 from daskcal.night.config.read import NightConfig
-from daskcal.night.plan.classify import classify
+from daskcal.night.plan.classify import DECIDED_BY, decided_by, reclassified
 from daskcal.night.query import parse_query, query_mask
 
 if TYPE_CHECKING:
@@ -51,8 +52,9 @@ def night_table(
 
     Beside the columns of `frame_table` it has ``amplifiers`` (where those of a detector lie, "" for
     one), ``amplifier_gains`` (where they differ), ``processed`` (what was done before to bias, dark
-    and flat frames, "" for raw ones), and ``hdr_<name>`` for the header keywords that the config's
-    conditions and rules, or `select`, name.
+    and flat frames, "" for raw ones), ``decided_by`` where there are rules of ``[[classify]]`` (the
+    number of the one that decides of the frame, or -1), and ``hdr_<name>`` for the header keywords
+    that the config's conditions and rules, or `select`, name.
 
     Raises
     ------
@@ -60,8 +62,7 @@ def night_table(
         A condition of ``[[classify]]`` names a keyword that no frame has.
     """
     table = frame_table(frames, instrument_of(config).keywords)
-    ruled = (rule.keyword for rule in config.match.keywords)
-    table = _with_headers(table, frames, _asked(config, select), ruled)
+    table = _with_headers(table, frames, _asked(config, select), _ruled(config))
     for name in ("gain", "rdnoise", "detector"):
         value = getattr(config.instrument, name)
         if value is not None:
@@ -69,7 +70,9 @@ def night_table(
     several = [frame if isinstance(frame, DetectorFrame) else None for frame in frames]
     table["amplifiers"] = [_layout(frame) for frame in several]
     table["amplifier_gains"] = [_gains(frame) for frame in several]
-    table = classify(table, config.classify, folder)
+    if config.classify:
+        number = decided_by(table, config.classify, folder)
+        table = reclassified(table, config.classify, number).assign(**{DECIDED_BY: number})
     done = np.full(len(table), "", object)
     for i in np.flatnonzero(table["imagetyp"].isin(KINDS).to_numpy()).tolist():
         done[i] = processed(frames[i])
@@ -101,6 +104,23 @@ def _asked(config: NightConfig, select: str | None) -> Iterator[str]:
     for text in filter(None, conditions):
         with contextlib.suppress(ConfigError):  # is said where the condition is used
             yield from parse_query(text).names
+
+
+def _ruled(config: NightConfig) -> Iterator[str]:
+    """The names that rules for masters use."""
+    return (rule.keyword for rule in config.match.keywords)
+
+
+def card_notes(
+    frames: Sequence[Frame],
+    table: pd.DataFrame,
+    names: Sequence[str],
+    config: NightConfig,
+    select: str | None = None,
+) -> list[str]:
+    """What there is to say of the cards of frames, by their rows of a `night_table`."""
+    asked = {keyword_column(name) for name in (*_asked(config, select), *_ruled(config))}
+    return card_messages(frames, table, names, instrument_of(config).keywords, asked)
 
 
 def rows_that_fit(table: pd.DataFrame, frames: Sequence[Frame], condition: str) -> np.ndarray:

@@ -234,6 +234,9 @@ class _Builder:
         elif n < fewest:
             reason = f"has {n} frames, and combine.{kind}.min_frames = {fewest}"
             self.missing.append(Missing(name, kind, group.frames, reason))
+        elif too_few := getattr(self.config.combine, kind).leaves_nothing(n):
+            reason = f"combine.{kind}.{too_few}"
+            self.missing.append(Missing(name, kind, group.frames, reason))
         elif self._calibrated(name, kind, group.frames):
             found = Candidate.of_group(name, group, self.table, self.keywords)
             self.candidates[kind].append(found)

@@ -16,6 +16,8 @@ from daskcal.errors import FrameError, UnitError
 from daskcal.fits import Frame, Unreadable, is_product, scan
 from daskcal.fits.urls import absolute, is_url, local
 from daskcal.frames.assembled import assembled
+from daskcal.frames.card_problems import lacks_card
+from daskcal.frames.raw_only import said_products
 from daskcal.frames.units import unit_word
 from daskcal.masters.library import Library
 from daskcal.night.config.read import NightConfig, load_config
@@ -29,15 +31,19 @@ from daskcal.night.plan.choices import (
     with_bad_masters,
     without_effect,
 )
-from daskcal.night.plan.frames import instrument_of, night_table
+from daskcal.night.plan.frames import card_notes, instrument_of, night_table
+from daskcal.night.plan.idle import idle_keys
 from daskcal.night.plan.jobs import Job, Missing, plan_jobs
 from daskcal.night.plan.mosaics import lacking_detectors, require_one_detector, unknown_detectors
+from daskcal.night.plan.sections import section_notes
 from daskcal.printable import one_line
 from daskcal.strict import strict_keywords
 
 if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
+
+_NAMED = 5  # of files none of which can be read
 
 __all__ = ["Job", "Missing", "Plan", "instrument_of", "night_table", "plan_night"]
 
@@ -233,7 +239,8 @@ def plan_night(
     camera = instrument_of(settings)
     found = assembled(scan(folder, hdu=camera.hdu, detectors=True), camera)
     frames = tuple(frame for frame in found.frames if not is_product(frame.header))
-    ours = len(found.frames) - len(frames)
+    products = [frame for frame in found.frames if is_product(frame.header)]
+    ours = said_products(products, str(folder))
     if not frames:
         raise FrameError(str(raw), "no-image", _nothing(found.unreadable, ours))
     require_one_detector(settings, frames)
@@ -245,7 +252,7 @@ def plan_night(
     choices, skipped = (*choices, *marks), bad | skipped
     skipped |= duplicates(frames, skipped, names)
     skipped |= others(table, skipped)
-    _require_units(table, skipped, settings)
+    _require_units(table, frames, skipped, settings)
     used = np.array([i not in skipped for i in range(len(frames))])
     lent = None
     if library is not None:
@@ -256,10 +263,18 @@ def plan_night(
     unfit = lent.unfit if lent else {}
     choices = with_bad_masters(choices, settings, [*(m.name for m in jobs.missing), *unfit])
     choices += jobs.pins.choices(names, used)
-    notes = [f"{ours} products of daskcal among the files are left alone"] if ours else []
+    notes = [f"left alone, as no raw frames: {ours}"] if ours else []
     notes += [*unknown_detectors(settings, table), *lacking_detectors(table, folder)]
     notes += [without_effect(choice) for choice in choices if not choice.frames]
+    notes += section_notes(settings, table[used])
+    notes += idle_keys(settings, camera.keywords, frames, table)
     notes += _darks_without_exposure(table[used])
+    out = {name for one in choices if one.kind in ("exclude", "bad") for name in one.frames}
+    stay = [i for i, name in enumerate(names) if name not in out]
+    paths = [relative(frames[i].source.path, folder) for i in stay]
+    notes += card_notes([frames[i] for i in stay], table.iloc[stay], paths, settings, select)
+    if lent is not None and not lent.folder.exists():
+        notes += [f"there is no library of masters at {lent.folder} yet: reduce makes it"]
     return Plan(
         folder,
         settings,
@@ -275,15 +290,15 @@ def plan_night(
     )
 
 
-def _nothing(unreadable: Sequence[Unreadable], ours: int) -> str:
+def _nothing(unreadable: Sequence[Unreadable], ours: str) -> str:
     if unreadable:
-        first = unreadable[0]
-        return (
-            f"holds no readable FITS frame; {len(unreadable)} cannot be read, the first is "
-            f"{first.path}: {first.message}"
+        named = "".join(f"\n  {bad}" for bad in unreadable[:_NAMED])
+        more = len(unreadable) - _NAMED
+        return f"holds no readable FITS frame; {len(unreadable)} cannot be read:{named}" + (
+            f"\n  and {more} more" if more > 0 else ""
         )
     if ours:
-        return f"holds no raw frame, only {ours} products of daskcal"
+        return f"holds no raw frame, only {ours}"
     return "holds no FITS frame; give the folder with the raw frames"
 
 
@@ -299,13 +314,16 @@ def _darks_without_exposure(table: pd.DataFrame) -> list[str]:
     ]
 
 
-def _require_units(table: pd.DataFrame, skipped: dict[int, str], config: NightConfig) -> None:
+def _require_units(
+    table: pd.DataFrame, frames: Sequence[Frame], skipped: dict[int, str], config: NightConfig
+) -> None:
     if config.instrument.unit is not None:
         unit_word(config.instrument.unit, "instrument.unit")
         return
     for i, (unit, path) in enumerate(zip(table["unit"], table["path"], strict=True)):
         if not unit and i not in skipped:
+            broken = ", which cannot be read" if lacks_card(frames[i], "BUNIT") else ""
             raise UnitError(
-                f"{path} does not say the unit of its pixels (BUNIT); give it in a config "
+                f"{path} does not say the unit of its pixels (BUNIT{broken}); give it in a config "
                 '(-c FILE; `daskcal config --template` prints one): [instrument] unit = "adu"'
             )

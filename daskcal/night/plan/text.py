@@ -12,12 +12,12 @@ from dask.utils import format_bytes
 
 from daskcal.night.plan.effort import effort
 from daskcal.night.plan.jobs import used_masters
+from daskcal.printable import few
 
 if TYPE_CHECKING:
     from daskcal.night.plan.jobs import Job
     from daskcal.night.plan.plan import Plan
 
-NAMED = 4  # of what is alike, so many are named; the ledger has them all
 REASONS = 12  # why frames are left out: each file's double has its own
 _EXPOSURES = 3
 
@@ -73,13 +73,7 @@ def _gather(pairs: Iterable[tuple[Key, Item]]) -> dict[Key, list[Item]]:
 
 def _grouped(pairs: Iterable[tuple[str, str]]) -> list[str]:
     """A line for each reason, with the names that it holds for."""
-    return [f"  {_names(names)}: {reason}" for reason, names in _gather(pairs).items()]
-
-
-def _names(names: Sequence[str]) -> str:
-    if len(names) <= NAMED:
-        return ", ".join(names)
-    return f"{', '.join(names[: NAMED - 1])} and {len(names) - NAMED + 1} more"
+    return [f"  {few(names)}: {reason}" for reason, names in _gather(pairs).items()]
 
 
 def _types(plan: Plan) -> list[str]:
@@ -130,10 +124,10 @@ def _made(plan: Plan, jobs: list[Job], taken: set[str]) -> list[str]:
     first = jobs[0]
     idle = "" if first.kind == "science" or first.name in taken else ", which nothing takes"
     if len(jobs) > 1 and first.kind != "science":
-        names = _names([job.name for job in jobs])
+        names = few([job.name for job in jobs])
         what = f"{names} from {_count(len(first.frames), 'frame')} each{idle}"
     elif len(jobs) > 1:
-        what = f"{_count(len(jobs), 'frame')}: {_names([job.name for job in jobs])}"
+        what = f"{_count(len(jobs), 'frame')}: {few([job.name for job in jobs])}"
     elif first.kind == "science":
         what = f"{first.name} from {plan.label(first.frames[0])}"
     else:

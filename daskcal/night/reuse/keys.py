@@ -135,7 +135,7 @@ class _Settings:
         return self._found[where]
 
     def _digest(self, config: NightConfig, kind: str, band: str) -> str:
-        tables = _plain(config)
+        tables = _plain(config.effective())
         for name in ("illumination", "fringe"):
             frames = tables[name]["frames"]
             tables[name] = {**tables[name], "frames": {k: frames[k] for k in frames if k == band}}

@@ -80,7 +80,7 @@ def config_of_product(
     Files are named without their folder: products do not know where they were made. `more` are
     further keys.
     """
-    whole = config.model_dump(mode="json", exclude_defaults=True)
+    whole = config.effective().model_dump(mode="json", exclude_defaults=True)
     chosen: dict[str, Any] = {}
     for name in (*DECIDES[kind], *more):
         table, _, key = name.partition(".")

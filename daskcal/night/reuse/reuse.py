@@ -73,9 +73,10 @@ def too_few(plan: Plan, job: Job, left: Sequence[int]) -> str:
     if not left:
         return "none of its frames can be used"
     if job.kind != "science":
-        fewest = getattr(plan.config.combine, job.kind).min_frames
-        if len(left) < fewest:
-            return f"has {len(left)} frames left, and min_frames = {fewest}"
+        settings = getattr(plan.config.combine, job.kind)
+        if len(left) < settings.min_frames:
+            return f"has {len(left)} frames left, and min_frames = {settings.min_frames}"
+        return str(settings.leaves_nothing(len(left)))
     return ""
 
 

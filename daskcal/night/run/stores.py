@@ -18,6 +18,7 @@ from daskcal.night.ledger import ProductEntry
 from daskcal.night.plan.jobs import Job
 from daskcal.night.reuse.origins import origin_of
 from daskcal.night.reuse.targets import as_one
+from daskcal.products import needed_planes
 from daskcal.zarr import store_fingerprint, to_zarr
 
 if TYPE_CHECKING:
@@ -120,8 +121,9 @@ def joined(run: Run, name: str, jobs: Sequence[Job]) -> xr.Dataset:
         parts.append(
             done.assign_coords(calibration=_each(job, text), provenance=_each(job, origin))
         )
+    wanted = _alike([needed_planes(part, run.plan.config.output.products) for part in parts])
     together = xr.concat(
-        _alike(parts), dim="frame", join="exact", combine_attrs="drop_conflicts",
+        wanted, dim="frame", join="exact", combine_attrs="drop_conflicts",
         data_vars="all", coords="different", compat="equals",
     )  # fmt: skip
     below = np.array([run.plan.relative(i) for i in every], dtype=object)
