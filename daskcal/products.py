@@ -26,7 +26,7 @@ from daskcal.fits.product_header import PREFIX, Fact, history_cards, product_car
 from daskcal.fits.urls import is_url, real
 from daskcal.fits.write import fits_sink
 from daskcal.frame_files import WAITING, FrameFiles, deviation, given_up, room, threads_compute
-from daskcal.frames.blocks import blocks, recover
+from daskcal.frames.blocks import blocks, recover, require_frames
 from daskcal.frames.detector import place, window_record
 from daskcal.frames.detector_names import not_a_device, safe_name
 from daskcal.frames.masks import MASK_ATTRS
@@ -97,7 +97,8 @@ def to_fits(
         A folder is missing or cannot be written, a file exists, the disk is too full; a file is
         one that the pixels are read from, which `overwrite` does not replace either.
     ArgumentError
-        Unknown plane, a name that promises a packed file, or not as many `names` as frames.
+        Unknown plane, no frame is selected, a name that promises a packed file, or not as many
+        `names` as frames.
 
     Examples
     --------
@@ -117,10 +118,11 @@ def to_fits(
         (made_of,) = origins_of(origin, 1)
         jobs = [lambda: _master_planes(ds, planes, made_of)]
     else:
+        require_frames(ds)
         targets = _frame_targets(ds, place, names)
         _refuse_sources(ds, targets)
         each = origins_of(origin, len(targets))
-        if compute and targets and threads_compute():
+        if compute and threads_compute():
             at_once = threads() + WAITING
             files = frame_files(ds, planes, each, room(at_once), **options)
             if files is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -29,6 +30,7 @@ from daskcal.calibration.shutter import shutter_correct, shutter_map
 from daskcal.calibration.trim import trim_image
 from daskcal.calibration.variance import bias_is_gone, create_variance
 from daskcal.errors import ArgumentError
+from daskcal.frames.blocks import require_frames
 from daskcal.frames.steps import last_step
 from daskcal.strict import strict_keywords
 
@@ -140,12 +142,20 @@ def calibrate(
     xarray.Dataset
         The calibrated frames, lazily.
 
+    Raises
+    ------
+    ArgumentError
+        No frame is selected; a step is given what it cannot use.
+    DaskcalError
+        What the steps raise.
+
     Examples
     --------
     >>> science = frames.query(frame="imagetyp == 'science' and exptime == 300 and filter == 'V'")
     >>> science = daskcal.calibrate(
     ...     science, overscan="[:, 144:]", trim="[:, 16:144]", bias=bias, dark=dark, flat=flat)
     """
+    require_frames(frames)
     frames = _do(flag_saturated, frames, saturation)
     frames = _do(flag_bleed, frames, bleed)
     frames = _do(correct_crosstalk, frames, _as_argument("matrix", crosstalk))
@@ -184,12 +194,24 @@ def _signal_is_known(frames: xr.Dataset) -> bool:
     return bias_is_gone(frames) or only_bias or "bias_level" in frames.attrs
 
 
+_PLAIN = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+
+
+def _required(step: Callable[..., xr.Dataset]) -> str:
+    """The argument, beside the frames, that a step cannot do without; "" where there is none."""
+    _, *others = inspect.signature(step).parameters.values()
+    return next((one.name for one in others if one.default is one.empty and one.kind in _PLAIN), "")
+
+
 def _do(step: Callable[..., xr.Dataset], frames: xr.Dataset, argument: Any) -> xr.Dataset:
     if argument is None:
         return frames
     if argument is False:
         raise ArgumentError(f"False is no argument of {step.__name__}; leave it out with None")
     if argument is True:
+        lacking = _required(step)
+        if lacking:
+            raise ArgumentError(f"True is no argument of {step.__name__}; give its {lacking}")
         return step(frames)
     if isinstance(argument, dict):
         return step(frames, **argument)

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 import xarray as xr
 
-from daskcal.errors import ArgumentError, CalibrationError, choose
+from daskcal.errors import ArgumentError, CalibrationError, GeometryError, UnitError, choose
 from daskcal.frames.amplifiers import Amplifier, amplifiers, own_values, said_place
 from daskcal.frames.block import Block, promoted
 from daskcal.frames.blocks import assign, recover
@@ -22,11 +22,12 @@ from daskcal.frames.recipe import with_plane
 from daskcal.frames.scratch import WholeFrameStep, through_scratch
 from daskcal.frames.sections import Section
 from daskcal.frames.steps import StepRecord, keep_each, with_step
-from daskcal.frames.units import require_unit
+from daskcal.frames.units import counted, require_unit
 from daskcal.strict import strict_keywords
 
 CLEANING = ("median", "medmask", "meanmask", "idw")
 PSF_MODELS = ("gauss", "gaussx", "gaussy", "moffat")
+SMALLEST = 4  # rows and columns: astroscrappy's median of 9 copies four at each edge, unchecked
 
 
 class _Finding(WholeFrameStep):
@@ -202,8 +203,10 @@ def cosmicray_lacosmic(
         A number or word that cannot be used.
     CalibrationError
         Gain or read noise of a frame are not known.
+    GeometryError
+        The frames have fewer than 4 rows or columns.
     UnitError
-        The unit of the frames is not known.
+        The unit of the frames is not known, or is neither adu nor electron and `gain` is not given.
 
     Notes
     -----
@@ -223,7 +226,14 @@ def cosmicray_lacosmic(
     _require_size("psfsize", psfsize, odd=True)
     _require_growth(grow)
     stack = recover(frames)
-    unit = require_unit(frames, "cosmicray_lacosmic")
+    _require_room(stack.section)
+    found = require_unit(frames, "cosmicray_lacosmic")
+    unit = counted(found)
+    if not unit and gain is None:
+        raise UnitError(
+            f"cosmicray_lacosmic: the frames are in {found}, and a gain in electron/adu is not for "
+            "them; give gain=, in electron per unit of the image"
+        )
     if unit == "electron" and gain is not None:
         raise ArgumentError(f"gain={gain}: the frames are in electron already; leave it out")
     noise = _of_amplifiers(frames, "rdnoise", "readnoise", readnoise)
@@ -394,6 +404,15 @@ def _of_amplifiers(frames: xr.Dataset, name: str, argument: str, given: float | 
             f"give {argument}=, or {name} = ... under [instrument] in the config"
         )
     return values
+
+
+def _require_room(section: Section) -> None:
+    rows, columns = section.shape
+    if min(rows, columns) < SMALLEST:
+        raise GeometryError(
+            f"cosmicray_lacosmic: the frames have {rows} rows × {columns} columns, and its filters "
+            f"need {SMALLEST} of each; leave the step out, or use cosmicray_median"
+        )
 
 
 def _is_number(value: Any) -> bool:

@@ -12,10 +12,17 @@ from daskcal.errors import ArgumentError, CalibrationError, nearest
 from daskcal.frames.amplifiers import amplifiers, own_values
 from daskcal.frames.sections import Section
 from daskcal.frames.steps import last_step
+from daskcal.frames.units import counted
 
 
 def noise_is_known(frames: xr.Dataset) -> bool:
-    """Whether gain and read noise of all frames, and all their amplifiers, are known."""
+    """Whether gain and read noise of all frames, and all their amplifiers, are known.
+
+    Nothing is known of pixels in a unit that does not count: neither adu nor electron.
+    """
+    unit = str(frames["image"].attrs.get("units", ""))
+    if unit and not counted(unit):
+        return False
     return all(np.isfinite(own_values(frames, name)).all() for name in ("gain", "rdnoise"))
 
 

@@ -13,7 +13,7 @@ import xarray as xr
 
 from daskcal.calibration.mask_files import as_mask
 from daskcal.calibration.masters import fitted
-from daskcal.errors import CalibrationError, GeometryError
+from daskcal.errors import ArgumentError, CalibrationError, GeometryError
 from daskcal.frames.amplifiers import Amplifier, amplifier_values, amplifiers, each_amplifier
 from daskcal.frames.blocks import assign, describe_input, recover
 from daskcal.frames.coordinates import frame_name, known_values
@@ -108,7 +108,12 @@ def known_levels(frames: xr.Dataset, level: float | None, action: str) -> np.nda
     """`saturation_levels`, or the given level for all; raises where one is not known."""
     levels = saturation_levels(frames)
     if level is not None:
-        return np.full_like(levels, float(level))
+        try:
+            return np.full_like(levels, float(level))
+        except (TypeError, ValueError):
+            raise ArgumentError(
+                f"{action}: level={level!r} should be a number in raw pixel values"
+            ) from None
     for i, k in np.argwhere(~np.isfinite(levels)):
         amps = amplifiers(frames)
         whose = f"amplifier {amps[k].name} of " if amps else ""

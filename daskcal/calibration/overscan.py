@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 MODELS = ("polynomial", "legendre", "spline")
 FIT_CLIP = 5.0  # σ: lines this far from a fit (a bad row, a bright star's bleed) do not shape it
 NEIGHBOURS = 5  # lines to either side that a level is first compared with
+SPARE = 4  # levels that a fit needs beyond its order: fewer would be followed, and not averaged
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +155,8 @@ def subtract_overscan(
         Fit the levels along the rows (or columns) and subtract the fit. Levels further than 5σ
         from the fit (a bad row) do not shape it.
     order : int
-        Degree of the polynomial; number of pieces of the cubic spline.
+        Degree of the polynomial; number of pieces of the cubic spline. The overscan should have
+        four lines more than that. In a frame where fewer have values no pixel gets one.
 
     Returns
     -------
@@ -164,8 +166,8 @@ def subtract_overscan(
     Raises
     ------
     ArgumentError, GeometryError, CalibrationError
-        An unknown word; a section outside of the frame; a header without the keyword; frames
-        without bias already.
+        An unknown word; a section outside of the frame, or with too few lines for the order; a
+        header without the keyword; frames without bias already.
 
     Examples
     --------
@@ -297,10 +299,23 @@ def _require_lines(section: Section, window: Section, axis: str) -> None:
         )
 
 
+def _require_fit(section: Section, axis: str, model: str, order: int) -> None:
+    lines = section.shape[0 if axis == "row" else 1]
+    if lines < order + SPARE:
+        most = lines - SPARE
+        lower = f"order={most} or less, " if most >= (model == "spline") else ""
+        raise GeometryError(
+            f"subtract_overscan: a {model} of order={order} needs {order + SPARE} {axis}s of "
+            f"overscan, and {section} has {lines}; give {lower}a longer overscan, or no model"
+        )
+
+
 def _first_pass(
     stack: Stack, section: Section, axis: str, level: LineLevel, model: str | None, order: int
 ) -> tuple[LevelOverscan, da.Array]:
     """A step whose levels come from a first pass over the overscan pixels only, and they."""
+    if model is not None:
+        _require_fit(section, axis, model, order)
     pixels = pack(stack.windowed(section), frame=1, rows=-1)
     out = "fy" if axis == "row" else "fx"
     window = stack.section
@@ -357,7 +372,7 @@ def _fit(
     """
     good = np.isfinite(levels) & ~_spikes(levels)
     for _ in range(10):
-        if good.sum() < order + 4:
+        if good.sum() < order + SPARE:
             return np.full(at.shape, np.nan)
         try:
             curve = _curve(lines[good], levels[good], model, order, (lines[0], lines[-1]))

@@ -11,12 +11,12 @@ import xarray as xr
 
 from daskcal.calibration.facts import require_order
 from daskcal.calibration.gain import applied_gain
-from daskcal.errors import ArgumentError, CalibrationError
+from daskcal.errors import ArgumentError, CalibrationError, UnitError
 from daskcal.frames.amplifiers import Amplifier, amplifiers, each_amplifier, own_values, said_place
 from daskcal.frames.blocks import assign, recover
 from daskcal.frames.recipe import Step, with_plane
 from daskcal.frames.steps import StepRecord, keep_each, last_step, with_step
-from daskcal.frames.units import require_unit
+from daskcal.frames.units import counted, require_unit
 from daskcal.strict import strict_keywords
 
 if TYPE_CHECKING:
@@ -83,6 +83,8 @@ def create_variance(
     CalibrationError
         Gain or read noise of a frame is not known; the bias is still in the frames; or dark or
         flat were applied already.
+    UnitError
+        The unit of the frames is not known, or neither adu nor electron.
 
     Examples
     --------
@@ -90,7 +92,7 @@ def create_variance(
     >>> frames = daskcal.create_variance(frames, gain=1.4, rdnoise=8.0)
     """
     stack = recover(frames)
-    unit = require_unit(frames, "create_variance")
+    unit = _unit(frames)
     require_order(frames, "create_variance", "subtract_dark", "flat_correct")
     gains, noise = _gain_and_noise(frames, unit, gain, rdnoise)
     is_bias = np.zeros(stack.n_frames, bool)
@@ -122,6 +124,17 @@ def create_variance(
         levels = levels if levels.shape[1] > 1 else levels[:, 0]
         out, record["bias_level"] = keep_each(out, "bias_level", levels)
     return with_step(out, StepRecord("create_variance", record))
+
+
+def _unit(frames: xr.Dataset) -> str:
+    found = require_unit(frames, "create_variance")
+    if unit := counted(found):
+        return unit
+    raise UnitError(
+        f"create_variance: the frames are in {found}, and the noise follows from gain and read "
+        "noise for counts alone, in adu or electron; where the pixels are counts and BUNIT is "
+        "wrong, frames.image.attrs['units'] = 'adu' says so"
+    )
 
 
 def _gain_and_noise(

@@ -10,11 +10,12 @@ from daskcal.errors import ArgumentError
 from daskcal.frames.band import Band
 from daskcal.frames.block import PLANES
 from daskcal.frames.masks import MASK_ATTRS
-from daskcal.frames.recovery import DIMS, recover
+from daskcal.frames.recovery import DIMS, recover, require_frames
 from daskcal.frames.stack import Stack, cut_planes, describe_input, pack
 from daskcal.strict import strict_keywords
 
-__all__ = ["DIMS", "Band", "Stack", "assign", "blocks", "describe_input", "pack", "recover"]
+__all__ = ["DIMS", "Band", "Stack", "assign", "blocks", "describe_input", "pack", "recover",
+           "require_frames"]  # fmt: skip
 
 BLOCK_BYTES = 8 << 20  # of an image in a default block: hides a task's overhead many times over
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
-from daskcal.errors import choose
+from daskcal.errors import ArgumentError, choose
 from daskcal.fits import DEFAULT_KEYWORDS, Keywords
 
 
@@ -80,6 +80,13 @@ class Instrument:
     hdu: int | str | None = None
     keywords: Keywords = DEFAULT_KEYWORDS
     amplifiers: tuple[AmplifierSetup, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.keywords, Keywords):
+            raise ArgumentError(
+                f"Instrument: keywords={self.keywords!r} should be Keywords; "
+                "daskcal.fits.DEFAULT_KEYWORDS.extended(...) makes them of such a table"
+            )
 
 
 def shipped_instruments() -> tuple[str, ...]:

@@ -35,13 +35,16 @@ def recover(frames: xr.Dataset) -> Stack:
     Raises
     ------
     ArgumentError
-        `frames` has no ``image`` with dimensions frame, y and x.
+        `frames` has no ``image`` with dimensions frame, y and x, or no frame is selected.
     """
-    frames = _ordered(frames)
+    require_frames(frames)
+    if frames["image"].dims != DIMS:
+        frames = frames.transpose(*DIMS, ...)
     return _behind(frames) or _as_arrays(frames)
 
 
-def _ordered(frames: xr.Dataset) -> xr.Dataset:
+def require_frames(frames: xr.Dataset) -> None:
+    """Raise `ArgumentError` for what are no frames, and where a selection has left none."""
     if not isinstance(frames, xr.Dataset) or "image" not in frames:
         found = type(frames).__name__
         if isinstance(frames, xr.Dataset):
@@ -52,7 +55,11 @@ def _ordered(frames: xr.Dataset) -> xr.Dataset:
         if set(dims) != set(DIMS):
             hint = "; keep the dimension with frames.isel(frame=[0])" if "frame" not in dims else ""
             raise ArgumentError(f"{plane} should have dimensions {DIMS}, found {dims}{hint}")
-    return frames if frames["image"].dims == DIMS else frames.transpose(*DIMS, ...)
+    if not frames.sizes["frame"]:
+        raise ArgumentError(
+            "no frame is selected: the query or index that these frames are of fits none; the "
+            "coordinates of all frames, such as frames.imagetyp.values, show what there is"
+        )
 
 
 # --- the recipe -----------------------------------------------------------------------------------

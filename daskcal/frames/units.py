@@ -18,6 +18,12 @@ def unit_word(text: str, where: str) -> str:
     return word
 
 
+def counted(unit: str) -> str:
+    """``adu`` or ``electron`` where `unit` means one of them, which the noise of counts is for."""
+    word = unit_of(unit)
+    return word if word in ("adu", "electron") else ""
+
+
 def require_unit(frames: xr.Dataset, action: str) -> str:
     """The unit of ``frames.image``; raises `UnitError` where nothing says what it is."""
     unit = str(frames["image"].attrs.get("units", ""))

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from os import PathLike, fspath
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -239,10 +239,6 @@ def shelve(run: Run, folder: Path) -> Iterator[str]:
 # --- why -----------------------------------------------------------------------------------------
 
 
-def _path(config: str | PathLike[str] | None) -> str | None:
-    return None if config is None else fspath(config)
-
-
 @strict_keywords
 def library_why(
     library: str | PathLike[str],
@@ -281,7 +277,7 @@ def library_why(
     from daskcal.night.plan.frames import night_table
     from daskcal.night.plan.plan import instrument_of, labels
 
-    settings = config if isinstance(config, NightConfig) else load_config(_path(config))
+    settings = config if isinstance(config, NightConfig) else load_config(config)
     camera = instrument_of(settings)
     found = assembled(scan([frame], hdu=camera.hdu, detectors=True), camera)
     report_unreadable(found, frame)

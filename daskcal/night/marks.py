@@ -84,8 +84,9 @@ def mark_bad(
     >>> bad
     ('n0001.fits',)
     """
-    if not reason.strip():
-        raise ArgumentError("reason is empty: say why the frames are bad")
+    if not isinstance(reason, str) or not reason.strip():
+        wrong = "is empty" if isinstance(reason, str) else f"= {reason!r} is no text"
+        raise ArgumentError(f"reason {wrong}: say why the frames are bad")
     found = {path: _contents(path) for path in _absolute(frames)}
     written = []
     for folder, paths in _by_folder(found, output).items():

@@ -12,6 +12,7 @@ import xarray as xr
 
 from daskcal.calibration.robust import MAD_TO_SIGMA
 from daskcal.errors import ArgumentError, choose
+from daskcal.frames.blocks import require_frames
 from daskcal.plot.axes import new_figure, short_name
 from daskcal.plot.lazily import sample
 from daskcal.plot.source import one_image
@@ -65,6 +66,7 @@ def levels(
     choose("statistic", statistic, _STATISTICS)
     if "frame" not in frames.dims or "image" not in frames:
         raise ArgumentError("levels draws frames: a Dataset with image (frame, y, x)")
+    require_frames(frames)
     if by not in frames.coords:
         raise ArgumentError(f"by={by!r} is no coordinate of the frames")
     each = [frames.isel(frame=i) for i in range(frames.sizes["frame"])]

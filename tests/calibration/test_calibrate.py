@@ -10,6 +10,7 @@ from small_frames import GAINS, NOISES, NX, NY, make_master
 from step_reference import MasterPixels, Pixels, agree
 
 import daskcal
+from daskcal import plot
 from daskcal.frames.steps import steps_of
 
 RNG = np.random.default_rng(9)
@@ -163,3 +164,34 @@ def test_a_word_in_a_step_of_calibrate(frames):
         daskcal.calibrate(frames, overscn="[:, 26:]")
     with pytest.raises(TypeError, match=r"subtract_overscan.* did you mean 'method'"):
         daskcal.calibrate(frames, overscan={"overscan": "[:, 26:]", "metod": "mean"})
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        daskcal.calibrate,
+        daskcal.blocks,
+        daskcal.combine,
+        daskcal.flag_saturated,
+        plot.levels,
+        lambda frames: daskcal.subtract_overscan(frames, "[:, 26:]"),
+        lambda frames: daskcal.subtract_bias(frames, make_master(9)),
+        lambda frames: daskcal.to_zarr(frames, "nothing.zarr"),
+        lambda frames: daskcal.to_fits(frames, "nothing"),
+    ],
+    ids=["calibrate", "blocks", "combine", "flag_saturated", "levels", "subtract_overscan",
+         "subtract_bias", "to_zarr", "to_fits"],
+)  # fmt: skip
+def test_where_no_frame_is_selected(frames, tmp_path, monkeypatch, use):
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(daskcal.ArgumentError, match="no frame is selected"):
+        use(frames.query(frame="filter == 'Q'"))
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_true_and_words_where_a_value_is_needed(frames):
+    with pytest.raises(daskcal.ArgumentError, match="True is no argument of subtract_bias"):
+        daskcal.calibrate(frames, bias=True)
+    with pytest.raises(daskcal.ArgumentError, match="level='x' should be a number"):
+        daskcal.calibrate(frames, saturation="x")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 
 import dask
 import numpy as np
@@ -157,3 +160,31 @@ def test_units_and_noise_must_be_known(tmp_path, images):
     del raw.image.attrs["units"]
     with pytest.raises(daskcal.UnitError, match="cosmicray_lacosmic needs the unit"):
         daskcal.cosmicray_lacosmic(raw)
+
+
+@pytest.mark.parametrize("shape", [(24, 1), (1, 24), (2, 2), (3, 24), (24, 3)])
+def test_frames_that_the_filters_overrun_are_refused(tmp_path, shape):
+    frames = daskcal.open_frames(write_frames(tmp_path / "raw", [np.ones(shape, np.uint16)]))
+    with pytest.raises(daskcal.GeometryError, match=f"{shape[0]} rows × {shape[1]} columns"):
+        daskcal.cosmicray_lacosmic(frames, gain=1, readnoise=5)
+    assert daskcal.cosmicray_median(frames, error_image=1).mask.values.shape == (1, *shape)
+
+
+@pytest.mark.parametrize("options", [{}, {"sepmed": False}, {"fsmode": "convolve"}])
+def test_the_smallest_frames_that_are_taken(tmp_path, options):
+    """In a process of its own, whose C library looks for what was written past the end."""
+    (path,) = write_frames(tmp_path / "raw", [np.full((4, 4), 100, np.uint16)])
+    code = (
+        f"import daskcal; frames = daskcal.open_frames({str(path)!r}, unit='adu'); "
+        f"daskcal.cosmicray_lacosmic(frames, gain=1, readnoise=5, **{options!r}).mask.load()"
+    )
+    checked = os.environ | {"MALLOC_CHECK_": "3", "LD_PRELOAD": "libc_malloc_debug.so.0"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=checked)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_unit_that_a_gain_is_not_for(tmp_path, images):
+    frames = daskcal.open_frames(write_frames(tmp_path / "raw", list(images), BUNIT="Jy"))
+    with pytest.raises(daskcal.UnitError, match="the frames are in Jy"):
+        daskcal.cosmicray_lacosmic(frames, readnoise=5)
+    daskcal.cosmicray_lacosmic(frames, gain=2, readnoise=5)

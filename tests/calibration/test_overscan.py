@@ -173,13 +173,31 @@ def test_a_fit_of_selected_frames_and_rows(frames, raw):
 
 
 def test_too_few_levels_for_a_fit_are_no_data(tmp_path):
-    frames = daskcal.open_frames(write_frames(tmp_path / "raw", [np.ones((4, 9), np.uint16)]))
+    image = np.ones((7, 9), np.float32)
+    image[3, 6:] = np.nan
+    frames = daskcal.open_frames(write_frames(tmp_path / "raw", [image]))
     done = daskcal.subtract_overscan(frames, "[:, 6:]", model="polynomial", order=3)
     assert np.isnan(done.image.values).all()
     assert (done.mask.values == NO_DATA).all()
 
 
 # --- what is refused ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("model", "order", "section", "message"),
+    [
+        ("legendre", 3, "[:, 6:]", "needs 7 rows of overscan, .* has 6; give order=2 or less"),
+        ("polynomial", 5, "[4:, :]", "needs 9 columns of overscan, .* has 8; give order=4 or less"),
+        ("spline", 3, "[:, 6:]", "needs 7 rows of overscan, .* has 6; give order=2 or less"),
+        ("polynomial", 0, "[2:5, 6:]", "needs 4 rows of overscan, .* has 3; give a longer"),
+    ],
+)
+def test_a_fit_needs_more_lines_than_its_order(tmp_path, model, order, section, message):
+    frames = daskcal.open_frames(write_frames(tmp_path / "raw", [np.ones((6, 8), np.uint16)]))
+    axis = "column" if section.startswith("[4") else "row"
+    with pytest.raises(daskcal.GeometryError, match=f"order={order} {message}"):
+        daskcal.subtract_overscan(frames, section, axis=axis, model=model, order=order)
 
 
 def test_a_row_without_overscan_pixels_is_refused(frames):

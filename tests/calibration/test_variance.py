@@ -169,3 +169,26 @@ def test_after_arithmetic_and_selection_the_gain_is_still_each_frames_own(frames
     gains, noises = np.array(GAINS)[[2, 0], None, None], np.array(NOISES)[[2, 0], None, None]
     signal = np.maximum(raw[[2, 0]] * gains + 1 - 1000 * gains, 0)
     np.testing.assert_allclose(done.variance, signal + noises**2 + gains**2 / 12, rtol=1e-5)
+
+
+@pytest.mark.parametrize("unit", ["Jy", "electron/s", "count/s"])
+def test_the_noise_model_is_for_counts_alone(tmp_path, raw, unit):
+    frames = daskcal.open_frames(write_frames(tmp_path / "raw", list(raw), BUNIT=unit))
+    free = daskcal.subtract_overscan(frames, "[:, 26:]")
+    with pytest.raises(daskcal.UnitError, match=f"the frames are in {frames.image.units}, "):
+        daskcal.create_variance(free, gain=1.5, rdnoise=5)
+    free = free.assign_coords(gain=("frame", GAINS), rdnoise=("frame", NOISES))
+    assert not daskcal.calibration.noise_is_known(free)
+    assert "variance" not in daskcal.calibrate(free)
+    with pytest.raises(daskcal.UnitError):
+        daskcal.calibrate(free, variance=True)
+
+
+@pytest.mark.parametrize(("alias", "unit"), [("ADU", "adu"), ("count", "adu"), ("e-", "electron")])
+def test_other_words_for_counts(frames, alias, unit):
+    free = daskcal.subtract_overscan(frames, "[:, 26:]")
+    found, expected = (
+        daskcal.create_variance(free.assign(image=free.image.assign_attrs(units=word))).variance
+        for word in (alias, unit)
+    )
+    np.testing.assert_array_equal(found, expected)

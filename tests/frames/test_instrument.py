@@ -63,3 +63,8 @@ def test_the_image_of_another_hdu(tmp_path):
     assert frames.hdu.item() == 2
     assert (frames.image.values == 9).all()
     assert daskcal.open_frames(tmp_path / "two.fits", instrument=camera, hdu=1).hdu.item() == 1
+
+
+def test_keywords_that_are_a_plain_table():
+    with pytest.raises(daskcal.ArgumentError, match=r"should be Keywords; .*extended"):
+        daskcal.Instrument(unit="adu", keywords={"gain": ("X",)})

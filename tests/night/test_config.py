@@ -11,7 +11,8 @@ from typing import get_args
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from daskcal.errors import ConfigError, UnknownKeywordError
+import daskcal
+from daskcal.errors import ArgumentError, ConfigError, UnknownKeywordError
 from daskcal.fits.keywords import DEFAULT_KEYWORDS, TYPES
 from daskcal.masters.rules import KeywordRule
 from daskcal.night.config.combine import OPTIONS
@@ -325,3 +326,9 @@ def test_rules_follow_the_config(tmp_path: Path) -> None:
     assert (rules.gain, rules.temperature, rules.days) == (False, 0.5, None)
     assert (rules.max_scale, rules.exposure_tolerance, rules.has_bias) == (2.0, 0.0, True)
     assert not load_camera("lfc").rules(has_bias=True).has_bias  # its darks keep their bias
+
+
+def test_a_dict_is_no_path(tmp_path: Path) -> None:
+    tables = {"overscan": {"section": "none"}}
+    with pytest.raises(ArgumentError, match=r"found dict; NightConfig\.model_validate"):
+        daskcal.reduce_night(tmp_path, tmp_path / "out", tables)  # type: ignore[arg-type]

@@ -175,3 +175,8 @@ def test_marks_that_are_damaged_are_never_passed_over(raw: Path, text: str) -> N
     (raw / NAME).write_text(text)
     with pytest.raises(ConfigError, match=NAME):
         plan_night(raw)
+
+
+def test_a_reason_that_is_no_text(tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match="reason = None is no text"):
+        daskcal.mark_bad(tmp_path / "n1.fits", None)  # type: ignore[arg-type]

@@ -106,3 +106,22 @@ def test_a_frame_that_cannot_be_calibrated_is_left_out_of_its_store(tmp_path: Pa
     (store,) = (tmp_path / "out" / "science").glob("*.zarr")
     assert daskcal.open_zarr(store).sizes["frame"] == 3
     assert statuses(ledger)["m67_V_1.fits"] == "failed"
+
+
+def test_masters_without_a_value_are_not_made(tmp_path: Path) -> None:
+    """All pixels are there, but for those of the overscan, and so none is left of any."""
+    raw = small_night.make(tmp_path / "raw", BIASSEC="[29:32,1:24]")
+    for path in raw.glob("*.fits"):
+        data, header = fits.getdata(path, header=True)
+        data = data.astype(np.float32)
+        data[:, 28:] = np.nan
+        for key in ("BZERO", "BSCALE"):
+            header.remove(key, ignore_missing=True)
+        fits.writeto(path, data, header, overwrite=True)
+    ledger = reduce_night(raw, tmp_path / "out")
+    bias = product(ledger, "masters/bias.fits")
+    assert bias.status == "missing"
+    assert "none of its pixels has a value" in bias.reason
+    assert not [entry.name for entry in ledger.products if entry.status == "made"]
+    assert not list((tmp_path / "out").glob("*/*.fits"))
+    assert ledger.exit_status() == 1

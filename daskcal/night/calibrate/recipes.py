@@ -12,6 +12,7 @@ from daskcal.errors import FrameError, GeometryError
 from daskcal.frames.amplifiers import amplifiers
 from daskcal.frames.sections import fits_section
 from daskcal.frames.table import header_name
+from daskcal.frames.units import counted
 from daskcal.night.calibrate.signature import signature_arguments
 from daskcal.night.config.read import parse_section
 
@@ -85,6 +86,12 @@ def noise_unknown(config: NightConfig, frames: xr.Dataset, calibrated: xr.Datase
     """Why calibrated frames have no uncertainties of their own, where they were to have them."""
     if config.variance.create is False or "variance" in calibrated:
         return []
+    unit = str(frames["image"].attrs.get("units", ""))
+    if unit and not counted(unit):
+        return [
+            f"some frames are in {unit}, and noise is known of counts alone, in adu or electron: "
+            "they get no uncertainties of their own"
+        ]
     if not noise_is_known(frames):
         return [
             "the gain or the read noise of some frames is not known: they get no uncertainties of "

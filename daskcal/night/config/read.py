@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import tomllib
 from importlib import resources
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from daskcal.errors import ConfigError, nearest
+from daskcal.errors import ArgumentError, ConfigError, nearest
 from daskcal.frames.instrument import shipped_instruments
 from daskcal.night.config.errors import explain
 from daskcal.night.config.keys import ClassifyRule, NightConfig
@@ -44,12 +45,12 @@ def load_camera(name: str) -> NightConfig:
 
 
 @strict_keywords
-def load_config(path: str | Path | None = None) -> NightConfig:
+def load_config(path: str | PathLike[str] | None = None) -> NightConfig:
     """Read and check a night's configuration.
 
     Parameters
     ----------
-    path : str, Path or None
+    path : path or None
         A TOML file, or the name of a shipped camera; None gives the defaults.
 
     Raises
@@ -57,12 +58,20 @@ def load_config(path: str | Path | None = None) -> NightConfig:
     ConfigError
         A file that cannot be read, is not TOML, or has an unknown key or an unusable value; the
         message names the file, the key, what was found and what is allowed.
+    ArgumentError
+        No path.
     """
     if path is None:
         return NightConfig()
     if str(path) in camera_names() and not Path(path).exists():
         return load_camera(str(path))
-    file = Path(path)
+    try:
+        file = Path(path)
+    except TypeError:
+        raise ArgumentError(
+            f"config should be a path, the name of a camera or a NightConfig, found "
+            f"{type(path).__name__}; NightConfig.model_validate makes one of a dict"
+        ) from None
     values = _parse(_read(file), str(file))
     base = values.get("extends", "")
     detectors = values.get("detectors")

@@ -13,6 +13,7 @@ import xarray as xr
 
 from daskcal.errors import DaskcalError, FrameError
 from daskcal.fits.layout import Written
+from daskcal.frames.master import open_master
 from daskcal.frames.steps import last_step
 from daskcal.night.gates.frames import Group, Numbers, of_raw, of_rejected, of_signal
 from daskcal.night.gates.masters import master_numbers
@@ -96,6 +97,7 @@ class Judge:
             raise
         try:
             self._settle(job, of_rejected(self.limits, fractions))
+            _require_value(path)
             self._settle_master(job, master_numbers(self.limits, job, raw, path, self.run.pixels))
         except DaskcalError:
             self.run.place.discard(path)
@@ -161,6 +163,16 @@ class Judge:
         gates, warnings = gates_of(numbers, job.name, frame)
         self.run.record.gates += gates
         self.run.note(warnings)
+
+
+def _require_value(path: str) -> None:
+    """Raise where no pixel of a master has a value: whatever it is used for would have none."""
+    image = open_master(path)["image"]
+    if not bool(np.isfinite(image).any()):
+        raise RejectedMasterError(
+            "none of its pixels has a value: the overscan or the pixels of its frames have none "
+            "(NaN), or its own masters"
+        )
 
 
 def gates_of(

@@ -235,7 +235,7 @@ def plan_night(
     folder = absolute(raw) if is_url(raw) else Path(local(fspath(raw))).absolute()
     if isinstance(folder, Path) and not folder.is_dir():
         raise FrameError(str(raw), "missing", "is not a folder; give the folder of raw frames")
-    settings = config if isinstance(config, NightConfig) else load_config(_path(config))
+    settings = config if isinstance(config, NightConfig) else load_config(config)
     camera = instrument_of(settings)
     found = assembled(scan(folder, hdu=camera.hdu, detectors=True), camera)
     frames = tuple(frame for frame in found.frames if not is_product(frame.header))
@@ -288,10 +288,6 @@ def plan_night(
         (*notes, *jobs.messages),
         lent,
     )
-
-
-def _path(config: str | PathLike[str] | None) -> str | None:
-    return None if config is None else fspath(config)
 
 
 def _nothing(unreadable: Sequence[Unreadable], ours: str) -> str:
