@@ -170,8 +170,8 @@ def combine(
     choose("method", method, METHODS)
     stack = recover(frames)
     n = stack.n_frames
-    if not 0 < n <= MOST_FRAMES:
-        raise ArgumentError(f"combine takes 1 to {MOST_FRAMES} frames, found {n}")
+    if n > MOST_FRAMES:
+        raise ArgumentError(f"combine takes at most {MOST_FRAMES} frames, found {n}")
     _check_types(frames)
     rules = rejection(reject, options, n)
     _check_growth(grow, rejected, rules)
