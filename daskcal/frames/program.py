@@ -287,15 +287,14 @@ class Prepared:
     def run(self, rows: slice, out: Mapping[str, np.ndarray], into: int = 0) -> int:
         """Calibrate some rows of the band, and put them into planes (frames, rows, columns).
 
-        `into` is the row of the planes where the first one goes. Planes that are not in `out` are
-        not computed. Returns all bits that are set in the mask.
+        `into` is the row of the planes where the first one goes. `out` has the image; planes that
+        are not in it are not computed. Returns all bits that are set in the mask.
         """
         value = promoted(self.raw.image.dtype)
         nothing = {p: np.empty((0, 0, 0), np.uint16 if p == "mask" else value) for p in PLANES}
         given = {plane: getattr(self.raw, plane) for plane in PLANES}
         facing = self.raw.facing
         none = np.empty((0, 0, 0), self.raw.image.dtype)
-        shape = rows.stop - rows.start, self.columns.stop - self.columns.start
         found: int = loop.run(
             *(_locked(nothing[p] if array is None else array) for p, array in given.items()),
             _locked(none if facing is None else facing.image),
@@ -312,8 +311,7 @@ class Prepared:
             self.of_rows,
             self.of_columns,
             self.alike,
-            shape[0],
-            np.empty(shape[1], value),
+            rows.stop - rows.start,
             into,
             *(out.get(plane, nothing[plane]) for plane in PLANES),
         )

@@ -242,8 +242,8 @@ def _begin(given, i, y, left, line):
 
 def _run(
     raw, raw_variance, raw_shared, raw_mask, facing, facing_mask, top, left, operations, areas,
-    cuts, numbers, knots, planes, bits, of_rows, of_columns, alike, rows, line, into, image,
-    variance, shared, mask,
+    cuts, numbers, knots, planes, bits, of_rows, of_columns, alike, rows, into, image, variance,
+    shared, mask,
 ):  # fmt: skip
     """Take `rows` rows from `top` on of all frames through the operations.
 
@@ -274,12 +274,10 @@ def _run(
     of_columns : array of (tables, frames, columns)
     alike : int
         After so many operations the shared variance is still the same for all frames.
-    line : array of (columns)
-        Room for a line where there is no `image`.
     into : int
         Where among the rows of the results the first one goes.
     image, variance, shared, mask : arrays of (frames, rows, columns)
-        The results; arrays of no frames are not wanted.
+        The results; arrays of no frames are not wanted, but for the image.
 
     Returns
     -------
@@ -287,13 +285,13 @@ def _run(
         All bits that are set anywhere in `mask`.
     """
     found = np.uint16(0)
-    nothing, no_bits = line[:0], np.empty(0, np.uint16)
-    base, count = np.empty_like(line), operations.shape[0]
+    nothing, no_bits = np.empty(0, image.dtype), np.empty(0, np.uint16)
+    base, count = np.empty(image.shape[2], image.dtype), operations.shape[0]
     alone, bare = raw.shape[0] == 1, not raw_mask.shape[0]
-    one = line.dtype.type(1)
+    one = image.dtype.type(1)
     for row, i, piece in np.ndindex(rows, raw.shape[0], cuts.size - 1):
         y, x0, x1 = top + row, cuts[piece], cuts[piece + 1]
-        x = image[i, into + row, x0:x1] if image.shape[0] else line[x0:x1]
+        x = image[i, into + row, x0:x1]
         v = variance[i, into + row, x0:x1] if variance.shape[0] else nothing
         s = shared[i, into + row, x0:x1] if shared.shape[0] else nothing
         m = mask[i, into + row, x0:x1] if mask.shape[0] else no_bits
