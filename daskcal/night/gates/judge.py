@@ -13,7 +13,6 @@ import xarray as xr
 
 from daskcal.errors import DaskcalError, FrameError
 from daskcal.fits.layout import Written
-from daskcal.frames.master import open_master
 from daskcal.frames.steps import last_step
 from daskcal.night.gates.frames import Group, Numbers, of_raw, of_rejected, of_signal
 from daskcal.night.gates.masters import master_numbers
@@ -26,6 +25,13 @@ if TYPE_CHECKING:
     from daskcal.night.config.gates import Gates
     from daskcal.night.plan.jobs import Job
     from daskcal.night.run.run import Run
+
+
+# whatever such a master is used for would have none either
+_NO_VALUE = (
+    "none of its pixels has a value: the overscan or the pixels of its frames have none (NaN), or "
+    "its own masters"
+)
 
 
 class RejectedMasterError(DaskcalError):
@@ -91,13 +97,15 @@ class Judge:
         # arrays, not Datasets: then both come out of one pass over the frames
         said = master["rejected_fraction"].data if "rejected_fraction" in master else np.empty(0)
         try:
-            written, fractions = dask.compute(sink, said)
+            valued = da.isfinite(master["image"].data).any()
+            written, fractions, has_value = dask.compute(sink, said, valued)
         except BaseException:
             self.run.place.discard(path)
             raise
         try:
             self._settle(job, of_rejected(self.limits, fractions))
-            _require_value(path)
+            if not has_value:
+                raise RejectedMasterError(_NO_VALUE)
             self._settle_master(job, master_numbers(self.limits, job, raw, path, self.run.pixels))
         except DaskcalError:
             self.run.place.discard(path)
@@ -163,16 +171,6 @@ class Judge:
         gates, warnings = gates_of(numbers, job.name, frame)
         self.run.record.gates += gates
         self.run.note(warnings)
-
-
-def _require_value(path: str) -> None:
-    """Raise where no pixel of a master has a value: whatever it is used for would have none."""
-    image = open_master(path)["image"]
-    if not bool(np.isfinite(image).any()):
-        raise RejectedMasterError(
-            "none of its pixels has a value: the overscan or the pixels of its frames have none "
-            "(NaN), or its own masters"
-        )
 
 
 def gates_of(
